@@ -23,7 +23,6 @@ use crate::{
     part::{Part, Same, Task},
 };
 
-/// The time between two fetches of the lists.
 const EVERY: Duration = Duration::from_secs(3600);
 
 /// The wait after a failure.

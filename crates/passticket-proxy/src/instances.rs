@@ -86,7 +86,6 @@ pub(crate) struct FoundChecks {
     running: HashMap<FoundCheck, Task>,
 }
 
-/// A health check of an instance that was found in Eureka.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FoundCheck {
     service: ServiceId,
@@ -160,7 +159,6 @@ pub(crate) fn health(
     }
 }
 
-/// Returns the URL scheme, host and port of an instance.
 fn upstream(instance: &ListedInstance) -> Option<Upstream> {
     let ListedInstance { protocol, host, port, .. } = instance;
     format!("{protocol}://{host}:{port}").parse().ok()

@@ -50,7 +50,6 @@ const DROPPED_LINES: Description = Description::counter(
 /// before everything else.
 static DROPPED: Counter = Counter::new();
 
-/// The metrics of the log.
 pub(crate) struct LogCounts;
 
 impl Collect for LogCounts {
@@ -67,7 +66,6 @@ pub(crate) fn start() -> io::Result<&'static LogQueue> {
     Ok(QUEUE.get_or_init(|| queue))
 }
 
-/// Adds one line to the queue in front of standard error. Returns `false` if the queue was not started.
 pub(crate) fn put_line(line: &str) -> bool {
     let Some(queue) = QUEUE.get() else { return false };
     let message = || format!("{line}\n");

@@ -1,5 +1,5 @@
-//! Creates the providers that the configuration selects. Some providers answer whether a password is right or whether a
-//! user has a permission. Other providers answer which user id belongs to a certificate or an e-mail address.
+//! Creates the providers that the configuration selects. Some providers check passwords or permissions. Other providers
+//! find the user id that belongs to a certificate or an e-mail address.
 //!
 //! A provider reads its answers from a file, or asks a server over HTTP. One such server is ZSS, the Zowe
 //! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. A
@@ -38,7 +38,6 @@ const LONGEST_LOGIN: Duration = Duration::from_secs(15);
 /// of the auth API have the same value in this claim.
 pub(crate) const DOMAIN: &str = "security-domain";
 
-/// The settings that all HTTP providers share.
 pub(crate) struct Remote {
     connector: Connector,
     limits: ClientLimits,
@@ -60,8 +59,8 @@ impl Remote {
         Client::new(self.connector.clone(), self.limits.with_deadline(deadline))
     }
 
-    /// Creates an HTTP client for a running Zowe that makes PassTickets. Zowe makes one PassTicket at a time. So calls
-    /// wait for each other, and the client permits more concurrent calls than for other servers.
+    /// Creates an HTTP client for a running Zowe that makes PassTickets. Zowe makes one PassTicket at a time, so many
+    /// calls may wait. For this reason, this client permits more concurrent calls than the clients for other servers.
     pub(crate) fn ticket_client(&self) -> Client<Connector> {
         let max_concurrent = NonZeroUsize::new(32).unwrap_or(NonZeroUsize::MIN);
         Client::new(self.connector.clone(), self.limits.with_max_concurrent(max_concurrent))
@@ -110,16 +109,16 @@ pub(crate) fn login(
 /// Returns the provider of permissions for the auth API: Zowe's SAF endpoint if it is configured, otherwise the
 /// permissions file.
 ///
-/// Permissions to make PassTickets always come from the file, for two reasons. First, they are in the SAF
-/// class `PTKTDATA`, but the endpoint checks only the class `ZOWE`. Second, every request would have to
-/// wait for the endpoint.
+/// Permissions to make PassTickets always come from the file, for two reasons. First, they are in the SAF class
+/// `PTKTDATA`, but the endpoint checks only the class `ZOWE`. Second, each request that needs a PassTicket would have
+/// to wait for the endpoint.
 pub(crate) fn saf(config: &Config, remote: &Remote) -> Arc<dyn SafProvider> {
     match &config.saf_endpoint {
         None => Arc::new(config.saf.clone()),
         Some(address) => {
             let tokens = remote.tokens.clone();
-            // EndpointSaf checks only the class ZOWE. This is the right class: if there is an endpoint, the
-            // configuration accepts no other class for the auth API.
+            // `EndpointSaf` checks only the class `ZOWE`. With an endpoint, the configuration accepts no other class
+            // for the auth API.
             Arc::new(EndpointSaf::new(remote.client(), address.clone(), tokens))
         }
     }

@@ -59,13 +59,11 @@ pub(crate) fn read(
 /// Builds the services of a configuration, and replaces the running services.
 pub(crate) type Install = Box<dyn Fn(&Config, &Parts, &Kept) + Send>;
 
-/// The running configuration.
 pub(crate) struct Running {
-    /// The zowe.yaml.
     pub(crate) file: PathBuf,
     pub(crate) files: SourceFiles,
     pub(crate) config: Config,
-    /// The settings that are in use until the program ends.
+    /// The settings that only a restart changes.
     pub(crate) started: Started,
     pub(crate) warnings: Vec<Problem>,
     pub(crate) parts: Parts,
@@ -186,7 +184,6 @@ impl Running {
         Some(Outcome::Changing)
     }
 
-    /// Reads the files, unless they were already read without a problem, or have changed since the last poll.
     fn poll(&mut self, watch: &mut Watch) -> Option<Outcome> {
         match watch.poll(|| self.read()) {
             Polled::Changing | Polled::Nothing => None,
@@ -195,8 +192,8 @@ impl Running {
         }
     }
 
-    /// Reads the configuration, and opens its access log. If the access log cannot be opened, the configuration has a
-    /// problem. So the gateway tries again at the next poll.
+    /// Reads the configuration, and opens its access log. An access log that cannot be opened counts as a problem of
+    /// the configuration, so the next poll tries again.
     fn read(&self) -> (Result<(Checked, Prepared), Vec<String>>, SourceFiles) {
         let (checked, files) = read(&self.file, Some(&self.parts));
         let checked = checked.and_then(|checked| match self.access_logs.prepare(&checked.config) {

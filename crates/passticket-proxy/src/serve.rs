@@ -92,7 +92,6 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     })
 }
 
-/// The configuration that the program starts with.
 pub(crate) struct Configuration {
     file: PathBuf,
     files: SourceFiles,

@@ -101,7 +101,6 @@ pub(crate) struct Parts {
     verifier: Part<VerifierSettings, Rs256Verifier>,
     /// Like [`VerifierSettings::keeps_pat_texts`].
     keeps_pat_texts: bool,
-    /// The identity providers whose tokens are accepted.
     oidc: Vec<Part<OidcPartSettings, Provider>>,
     /// For each identity provider, the claim values that the rules for technical users need. They are not part of
     /// [`OidcPartSettings`], so the keys are not fetched again if only these values change.
@@ -384,7 +383,7 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    /// Returns the store that decides about tokens, and that takes new revocations.
+    /// Returns the store that says whether a token is revoked, and that takes new revocations.
     pub(crate) fn tokens(&self) -> Arc<dyn RevocationStore> {
         let own = self.own_tokens();
         match &self.zowe {
@@ -528,7 +527,7 @@ pub(crate) struct Kept {
     /// The generator with the used time slots. It stays, so that a reload cannot lead to two PassTickets for the same
     /// second.
     generator: LocalGenerator,
-    /// The breaker, which counts refused PassTickets, and stops PassTickets.
+    /// The breaker. If services refuse PassTickets, it stops the making of PassTickets for a user or a key.
     breaker: TicketBreaker,
     /// The counts of failed logins, and the cache of verified passwords.
     logins: LoginMemory,
@@ -537,13 +536,11 @@ pub(crate) struct Kept {
     forward: Part<ForwardSettings, Forward<Connector, Incoming>>,
     /// The maximum number of clients whose requests are counted for rate limits, and the layer that counts them.
     rates: (NonZeroUsize, RateLimitLayer),
-    /// The health of the instances of services.
     instances: Arc<InstanceStates>,
     /// The health checks of instances, and the task that resolves their names.
     instance_tasks: InstanceTasks,
     /// The open WebSockets, event streams and gRPC calls.
     tunnels: Arc<Tunnels>,
-    /// The parts of the gateway that another process can take over.
     hand_over: HandOver,
     /// The registry of services that was fetched last.
     discovery: Discovery,

@@ -37,7 +37,6 @@ use crate::{
     systemd::Heartbeats,
 };
 
-/// The parts that the worker threads share.
 pub(crate) struct Inbound {
     pub(crate) listeners: SharedListeners,
     /// Each thread sends heartbeats, so that systemd learns if a thread hangs.
@@ -47,7 +46,6 @@ pub(crate) struct Inbound {
 /// The settings and limits of the listeners. Clones share them, and a reload changes them.
 #[derive(Clone)]
 pub(crate) struct SharedListeners {
-    /// The number of worker threads.
     cores: usize,
     pub(crate) gateway: Shared,
     /// The listener for gateways of API ML. `None` if the program has no such listener.
@@ -180,9 +178,7 @@ impl<S: GatewayService> Port<S> {
 /// The maximum times that the program waits before it ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DrainTimes {
-    /// The time for the requests in flight.
     pub(crate) requests: Duration,
-    /// The time for the WebSockets.
     pub(crate) tunnels: Duration,
 }
 

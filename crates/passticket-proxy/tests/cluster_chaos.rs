@@ -39,13 +39,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// The number of gateways.
 const NODES: usize = 3;
 
 /// The number of Redis servers: one primary and one replica, as `docs/operating/nodes-redis.md` advises.
 const SERVERS: usize = 2;
 
-/// The number of clients that revoke at the same time.
 const REVOKERS: usize = 6;
 
 /// The number of users whose tokens are revoked. A user can have at most 1,000 Personal Access Tokens
@@ -69,7 +67,6 @@ const AFTER_RECOVERY: u64 = 10;
 /// The test makes at least this many events, unless it reaches its maximum time first.
 const MIN_EVENTS: u64 = 20;
 
-/// The number of kinds of events.
 const KINDS: usize = 16;
 /// The kind of event that kills the primary.
 const FAILOVER: usize = 9;
@@ -112,7 +109,6 @@ enum Flow {
     Delayed(Duration),
 }
 
-/// A TCP proxy on loopback.
 #[derive(Clone)]
 struct Link {
     port: u16,
@@ -205,7 +201,6 @@ fn replace_all(bytes: &mut [u8], text: &[u8], with: &[u8]) {
     }
 }
 
-/// The processes of a gateway.
 #[derive(Default)]
 struct Processes {
     current: Option<Child>,
@@ -215,7 +210,6 @@ struct Processes {
 }
 
 impl Processes {
-    /// Forgets the processes that have ended.
     fn update(&mut self) {
         for process in [&mut self.current, &mut self.successor] {
             process.take_if(|child| child.try_wait().unwrap().is_some());
@@ -308,7 +302,6 @@ impl Drop for Member {
     }
 }
 
-/// The observations of the test.
 #[derive(Default)]
 struct Seen {
     events: AtomicU64,
@@ -340,7 +333,6 @@ fn lease() -> Duration {
     Duration::from_secs(variable("CLUSTER_LEASE").unwrap_or(1))
 }
 
-/// A real deployment: the servers, the nodes, and the links between them.
 struct Deployment {
     servers: Vec<Redis>,
     _sentinel: test_support::redis::Sentinel,
@@ -405,7 +397,6 @@ impl Deployment {
         Self { servers, _sentinel: sentinel, members, users, site }
     }
 
-    /// Waits until all nodes accept the token.
     async fn wait_until_accepted(&self, token: &Token) {
         for member in &self.members {
             let accepted = async {

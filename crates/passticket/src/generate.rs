@@ -25,8 +25,8 @@ use super::{
 use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// Makes PassTickets that are valid now. [`LocalGenerator`] computes tickets from [`KeyProfiles`]. Implement this trait
-/// to get tickets from another system, for example from a service on z/OS. With such a service, the keys stay in ICSF,
-/// the key store of z/OS.
+/// to get tickets from another system, for example from a service on z/OS. The keys then stay in ICSF, the
+/// cryptographic service of z/OS.
 ///
 /// The trait is object-safe, and an `Arc` of a generator is also a generator. So a program that chooses a generator at
 /// run time can use `Arc<dyn PassTicketGenerator>`.
@@ -129,7 +129,7 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     /// permission. This method must not wait and must have no side effects. The default implementation returns `Ok`.
     ///
     /// # Errors
-    /// The error that [`generate`](Self::generate) would return.
+    /// One of the errors of [`generate`](Self::generate).
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
         let _ = (user, applid);
         Ok(())
@@ -235,8 +235,8 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 ///   [continues](Self::continue_time_slots) the time slots of another process.
 /// - If a profile has a [next key](KeyProfile::with_next_key), the current time decides which key makes a ticket, not
 ///   the time slot of the ticket.
-/// - If the clock is set back while the generator exists, no ticket is made twice. While the clock is more than 60 s
-///   (or a quarter of the window) behind its latest time, no tickets are made.
+/// - If the clock is set back while the generator exists, no ticket is made twice. While the clock is further behind
+///   its latest time than 60 s (or a quarter of the window), the generator makes no tickets.
 ///
 /// # Example
 /// ```
@@ -532,10 +532,10 @@ impl LocalGenerator {
         }
     }
 
-    /// Hands the time slots of this generator and of its clones over to another process. From now on, a request for a
-    /// ticket with replay protection gets the error [`NoTimeSlot::HandedOver`]. The other process calls
-    /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and each user
-    /// keeps the unused slots.
+    /// Hands the time slots of this generator and of its clones over to another process. After this call, a request for
+    /// a ticket with replay protection gets the error [`NoTimeSlot::HandedOver`]. The other process calls
+    /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and the other
+    /// process can use the unused slots.
     pub fn hand_over_time_slots(&self) -> UsedTimeSlots {
         self.slots.hand_over(self.profiles.fully_protected().into_iter().collect())
     }
@@ -892,8 +892,7 @@ impl SafReturnCodes {
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
     /// 8/16/28: the APPLID has no key.
     pub const NO_PROFILE: Self = Self { saf: 8, racf: 16, reason: 28 };
-    /// 8/16/32: the ticket cannot be made with this key. These codes are also used if tickets are
-    /// [stopped](GenerateError::stopped).
+    /// 8/16/32: the ticket cannot be made with this key. These are also the codes of [`GenerateError::stopped`].
     pub const STOPPED: Self = Self { saf: 8, racf: 16, reason: 32 };
 
     /// The return codes that have a fixed [`text`](Self::text). No two of them have the same text.

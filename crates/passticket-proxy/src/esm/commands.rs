@@ -31,7 +31,6 @@ enum Comments {
 }
 
 impl Commands {
-    /// Makes commands that begin with a comment.
     pub(super) fn new(title: &str) -> Self {
         let mut commands = Self { lines: Vec::new(), comments: Comments::Tso };
         commands.note(title);

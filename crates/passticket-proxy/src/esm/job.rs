@@ -103,7 +103,6 @@ pub fn key_job(esm: Esm, application: &Application, origin: KeyOrigin) -> Result
 const NOT_RUN: &str = "This job has not run on z/OS yet. Read it, and run it with a test key and a \
                        test label first.";
 
-/// The first lines of each job.
 fn begin(name: &str, purpose: &str) -> Job {
     let mut job = Job { lines: Vec::new() };
     job.add(format!("//{name:<8} JOB (ACCOUNT),'PASSTICKET KEY',CLASS=A,MSGCLASS=X"));

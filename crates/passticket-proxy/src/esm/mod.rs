@@ -25,15 +25,15 @@
 //!
 //! # Format
 //!
-//! TSO is the command line of z/OS. A result can be the input of a batch job that runs TSO commands (program IKJEFT01,
-//! `//SYSTSIN`). An administrator can also type the result line by line at a terminal. The result of [`key_job`] is a
+//! TSO is the command line of z/OS. The administrator can use the commands as the input of a batch job that runs TSO
+//! commands (program IKJEFT01, `//SYSTSIN`), or type them line by line at a terminal. The result of [`key_job`] is a
 //! complete job.
 //!
 //! Comments have the syntax of TSO. Between `ACF` and `END`, comments begin with an asterisk, as the `ACF` command
 //! requires. If a RACF command defines a profile that already exists, the command issues a message and changes nothing.
 //! The commands of [`passticket`], [`keys`], [`delegate`] and [`identity`] make definitions, refresh them in storage,
-//! and show the result. For RACF, they also activate the class. If a command is not publicly documented, the result has
-//! a comment in its place.
+//! and show the result. For RACF, they also activate the class. In place of a command that is not publicly documented,
+//! the result has a comment.
 //!
 //! Input texts ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked when they are parsed, so
 //! that an input text cannot become a command. In commands for RACF and Top Secret, an input text is between
@@ -367,7 +367,7 @@ pub fn identity(
     Ok(commands)
 }
 
-/// The values that both kinds of mapping need: the mapping of an e-mail address and the mapping of a certificate.
+/// The values that the mapping of an e-mail address and the mapping of a certificate both need.
 #[derive(Clone, Copy)]
 struct Mapping<'a> {
     gateway: &'a UserId,

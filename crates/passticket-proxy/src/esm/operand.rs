@@ -22,7 +22,6 @@ use tower_passticket::{
 /// it has this many consecutive positions at which it cannot be broken.
 const UNBROKEN: usize = 20;
 
-/// The texts that one type of operand permits.
 struct Rule {
     name: &'static str,
     /// The permitted characters in addition to letters and digits.

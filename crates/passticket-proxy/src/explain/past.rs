@@ -91,7 +91,6 @@ enum Source {
     AccessLog,
 }
 
-/// One line of an audit file, or of the access log.
 struct Record {
     source: Source,
     fields: Map<String, Value>,

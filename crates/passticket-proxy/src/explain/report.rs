@@ -4,7 +4,6 @@ use serde_json::{Map, Value};
 
 use crate::terminal::print_line;
 
-/// The maximum width of a printed line.
 const WIDTH: usize = 100;
 
 /// The keys of the JSON object, and the titles of the sections for people.

@@ -54,18 +54,15 @@ struct Inner {
 
 #[derive(Clone, Default)]
 enum Phase {
-    /// This process answers requests.
     #[default]
     Open,
     /// A takeover is in progress. Requests wait for its end.
     Held,
-    /// The new process answers requests.
     Relayed(Relay),
     /// This process ends, and does not know whether the new process answers requests.
     Refused,
 }
 
-/// The process that answers a request.
 pub(super) enum Answerer {
     ThisProcess,
     Successor(Relay),
@@ -84,17 +81,14 @@ impl Gate {
         }
     }
 
-    /// Answers the held requests and all later requests in this process.
     pub(super) fn open(&self) {
         self.set(Phase::Open);
     }
 
-    /// Relays the held requests and all later requests to the new process.
     pub(super) fn relay(&self, relay: Relay) {
         self.set(Phase::Relayed(relay));
     }
 
-    /// Refuses the held requests and all later requests.
     pub(super) fn refuse(&self) {
         self.set(Phase::Refused);
     }
@@ -133,7 +127,6 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// A request to the auth API that is being answered.
 struct OwnRequest(Gate);
 
 impl Drop for OwnRequest {
@@ -142,7 +135,6 @@ impl Drop for OwnRequest {
     }
 }
 
-/// A service behind a [`Gate`].
 #[derive(Clone)]
 pub(crate) struct Gated<S> {
     inner: S,
@@ -185,7 +177,6 @@ impl<S: GatewayService> Service<Request<Incoming>> for Gated<S> {
 }
 
 pin_project_lite::pin_project! {
-    /// The future of [`Gated`].
     #[project = GatedFutureProj]
     pub(crate) enum GatedFuture<F> {
         Here { #[pin] future: F, counted: Option<OwnRequest> },

@@ -42,7 +42,6 @@ const STATE: Duration = Duration::from_secs(15);
 /// The time that the old process may take to unlock the audit files.
 const AUDIT_BUSY: Duration = Duration::from_secs(5);
 
-/// The pause between two tries to open the stores.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// The connection to the running process, before the running process hands its work over.

@@ -54,14 +54,12 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 pub(crate) struct Running {
     pub(crate) hand_over: HandOver,
     pub(crate) stores: Stores,
-    /// The path of the revocation file.
     pub(crate) revocations: PathBuf,
     pub(crate) gateway: TcpListener,
     pub(crate) admin: Option<TcpListener>,
     pub(crate) zaas: Option<TcpListener>,
 }
 
-/// The process that has taken over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Successor {
     /// The process id. `None` if it is not known, for example because the process is in another container.
@@ -77,7 +75,7 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// Makes the socket at `path`. If this fails, logs a warning.
+    /// Makes the socket at `path`. If it cannot be made, logs a warning.
     pub(crate) fn new(running: Running, path: PathBuf) -> Self {
         let mut offer = Self { running: Arc::new(running), path, socket: None };
         offer.bind();
@@ -330,7 +328,6 @@ impl Process {
         Self(pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()))
     }
 
-    /// Kills the process. Returns whether this was possible.
     fn kill(&self) -> bool {
         let Some(process) = &self.0 else { return false };
         tracing::warn!("the new process does not end by itself, so it is killed");

@@ -1,9 +1,9 @@
-//! The relay of the old process. It sends requests that arrive after a takeover to the new process. It also asks the
-//! new process for the PassTickets that the last requests of the old process need, and for the revocations of the new
-//! process. The new process answers in [`relayed`](super::relayed).
+//! The relay of the old process. It sends requests that arrive after a takeover to the new process. From the new
+//! process, it also gets the PassTickets for the last requests of the old process, and the revocations. The new process
+//! answers in [`relayed`](super::relayed).
 //!
 //! The Unix socket of the takeover becomes an HTTP/2 connection. The old process is its client. The new process answers
-//! a relayed request like a request on a connection of its own. A header tells the new process from which client
+//! a relayed request as if a client had sent it to the new process. A header tells the new process from which client
 //! connection the request came.
 //!
 //! A PassTicket is a short-lived password of z/OS.
@@ -54,12 +54,10 @@ const MAX_REQUESTS: usize = 16_000;
 /// The maximum length of a ticket and of an error text, in bytes.
 const MAX_TICKET_ANSWER: usize = 4096;
 
-/// The maximum length of a revocation, in bytes.
 const MAX_REVOCATION: usize = 4096;
 
 type RelayedBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// The connection of the old process to the new process.
 #[derive(Clone)]
 pub(super) struct Relay {
     sender: SendRequest<RelayedBody>,
@@ -160,7 +158,7 @@ impl Relay {
         }
     }
 
-    /// Lets the new process make a PassTicket. Before, this process has checked the permission for it.
+    /// Lets the new process make a PassTicket. This process has already checked the permission.
     pub(super) async fn ticket(
         mut self,
         user: UserId,
@@ -196,8 +194,8 @@ impl Relay {
 }
 
 /// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` if the request cannot be
-/// relayed. It changes the protocol of its connection (it has the method CONNECT, or offers WebSocket in `Upgrade`), it
-/// has no [`ConnectionInfo`], or HTTP/2 does not permit its URI.
+/// relayed: it changes the protocol of its connection (method CONNECT, or WebSocket in `Upgrade`), it has no
+/// [`ConnectionInfo`], or HTTP/2 does not permit its URI.
 ///
 /// Other protocols in `Upgrade` are ignored, as without a takeover. For example, Java's HTTP client offers `h2c`.
 fn relayed<B>(listener: Listener, request: Request<B>) -> Option<Request<RelayedBody>>
@@ -252,7 +250,6 @@ fn empty() -> RelayedBody {
 
 /// The purpose of a request of the old process.
 pub(super) enum Wanted {
-    /// An answer to the request of a client.
     Answer(Origin),
     Ticket {
         user: UserId,
@@ -262,7 +259,6 @@ pub(super) enum Wanted {
     Revocations,
 }
 
-/// A listener for requests of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listener {
     /// The port of the gateway.

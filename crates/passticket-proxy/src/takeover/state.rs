@@ -95,7 +95,7 @@ impl Owners {
         }
     }
 
-    /// Continues with the state of this process. `may_be_used` says whether the new process may have made tickets.
+    /// Takes the state back after a failed takeover. `may_be_used` says whether the new process may have made tickets.
     pub(super) fn take_back(&self, may_be_used: bool) {
         if let Some(tickets) = self.tickets.get() {
             match may_be_used {

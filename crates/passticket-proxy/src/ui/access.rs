@@ -4,7 +4,6 @@ use tower_passticket::token::{Scope, ScopeAccess, Scopes, ServiceId};
 
 use super::texts::access as texts;
 
-/// A choice of the form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     All,

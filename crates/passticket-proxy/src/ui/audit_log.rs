@@ -19,7 +19,6 @@ use tower_passticket::audit::{Event, Outcome};
 
 use super::form::Form;
 
-/// The maximum number of bytes of a file that are read.
 const WINDOW: u64 = 2 * 1024 * 1024;
 
 /// The maximum number of records on the page.
@@ -34,7 +33,6 @@ pub(super) const MAX_USER: usize = 8;
 /// The destination of the audit records of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AuditLog {
-    /// The audit log is off.
     Off,
     Files {
         /// The file with the decisions about users.
@@ -44,7 +42,6 @@ pub(crate) enum AuditLog {
     },
 }
 
-/// Reads the audit files of this process.
 #[derive(Debug)]
 pub(super) struct AuditReader {
     log: AuditLog,
@@ -74,7 +71,6 @@ pub(super) enum AuditFileKind {
 impl AuditFileKind {
     pub(super) const ALL: [Self; 2] = [Self::Decisions, Self::Unauthenticated];
 
-    /// Returns the value in the URL of the page.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Decisions => "decisions",
@@ -92,11 +88,10 @@ pub(super) struct AuditQuery {
     pub(super) outcome: Option<Outcome>,
 }
 
-/// The events of the records to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Events {
-    /// All events, except successes of the events that each request causes: authentication, PassTicket and scheme.
-    /// The records of these successes would hide all other records.
+    /// All events, except successful authentications, PassTickets and schemes. Each request causes such successes, so
+    /// their records would hide all other records.
     #[default]
     Notable,
     All,
@@ -145,7 +140,7 @@ pub(super) struct Record {
     pub(super) method: Option<String>,
     pub(super) path: Option<String>,
     pub(super) request_id: Option<String>,
-    /// The number of requests that the record counts, or the number of lost records.
+    /// The number of requests that the record stands for, or the number of lost records.
     pub(super) count: Option<NonZeroU64>,
     /// The other fields.
     #[serde(flatten)]
@@ -155,7 +150,6 @@ pub(super) struct Record {
 /// The newest records of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Found {
-    /// The newest first.
     pub(super) records: Vec<Record>,
     /// Whether the file has older records that were not searched.
     pub(super) has_older: bool,
@@ -243,7 +237,6 @@ fn tail(path: &Path, window: u64) -> io::Result<Tail> {
     Ok(Tail { bytes, is_cut: start > 0 })
 }
 
-/// Finds the newest records in the end of a file.
 fn search(tail: &Tail, query: &AuditQuery) -> Found {
     let mut lines: Vec<_> = tail.bytes.split(|byte| *byte == b'\n').collect();
     // The text after the last line feed is empty, or a line that is being written.

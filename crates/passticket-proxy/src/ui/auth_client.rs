@@ -45,12 +45,10 @@ pub(super) struct Browser {
     /// The address of the client, the id of the request, and so on, but not the client certificate.
     extensions: Extensions,
     certificate: Option<PeerCertificate>,
-    /// The value of the login cookie.
     login_token: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl Browser {
-    /// Returns the client certificate of the connection.
     pub(super) fn certificate(&self) -> Option<&PeerCertificate> {
         self.certificate.as_ref()
     }
@@ -114,17 +112,14 @@ pub(super) struct Token {
     pub(super) state: String,
 }
 
-/// The tasks of administrators that the user may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Permissions {
     /// See and revoke the tokens of other users. A user without this permission is no administrator.
     pub(super) manage_tokens: bool,
-    /// Remove expired revocations.
     pub(super) evict: bool,
 }
 
-/// The numbers of removed revocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Evicted {
     pub(super) tokens: u64,
@@ -158,7 +153,6 @@ impl RuleTarget {
     }
 }
 
-/// A page of entries.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct TokenPage {
     pub(super) tokens: Vec<Token>,
@@ -175,7 +169,6 @@ pub(super) struct NewToken {
     pub(super) expires_at: String,
 }
 
-/// The filter for a list of tokens, by state and name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokenFilter {
     pub(super) state: &'static str,
@@ -209,7 +202,7 @@ impl AuthClient {
         &self.cookie
     }
 
-    /// Returns the parts of `request`, a request for a page, that the auth API needs.
+    /// Returns the parts of a request for a page that the auth API needs.
     pub(super) fn browser(&self, request: &Parts) -> Browser {
         let mut headers = HeaderMap::new();
         for name in PASSED_ON {
@@ -259,7 +252,6 @@ impl AuthClient {
         self.call(browser, Credential::LoginCookie, call).await.map(drop)
     }
 
-    /// Returns the user of the login cookie.
     pub(super) async fn session(&self, browser: &Browser) -> Result<Session, Refusal> {
         self.json(browser, Call::new(Method::GET, "query")).await
     }
@@ -487,7 +479,6 @@ impl AuthClient {
     }
 }
 
-/// A call of the auth API.
 struct Call {
     method: Method,
     /// The path below the prefix, without a leading slash, and the query.

@@ -53,7 +53,7 @@ impl Lifetimes {
         days
     }
 
-    /// Returns the days that are chosen when the form opens.
+    /// Returns the number of days that is selected when the form opens.
     pub(super) fn default_days(self) -> u8 {
         self.max_days.min(30)
     }
@@ -79,7 +79,6 @@ impl Lifetimes {
 }
 
 impl CreateForm {
-    /// Returns the form with the values that it has when it opens.
     pub(super) fn empty(lifetimes: Lifetimes) -> Self {
         Self { expiry: lifetimes.default_days().to_string(), ..Self::default() }
     }
@@ -146,11 +145,10 @@ pub(super) fn check_label(name: &str, description: &str) -> Vec<Fault> {
     faults
 }
 
-/// Returns the field that an answer of the auth API is about, with a text for users. Returns `None` if the
-/// answer is about no field.
+/// If an answer of the auth API is about a field of the form, returns this field, with a text for users.
 pub(super) fn fault_of_answer(status: StatusCode, message: &ApiMessage) -> Option<Fault> {
     let text = message.text();
-    // Several messages have the same number and the same text. Each message has its own reason.
+    // Several messages have the same number and the same text, so this compares their reasons.
     let is = |template: &'static Template| message.reason() == ApiMessage::new(template).reason();
     Some(match status {
         StatusCode::TOO_MANY_REQUESTS if is(&messages::TOO_MANY_PATS) => {

@@ -18,7 +18,8 @@ pub(super) struct GatewayHealth {
     pub(super) instances: BTreeMap<String, String>,
     /// This node. `None` if the gateway shares nothing with other nodes.
     pub(super) cluster: Option<NodeHealth>,
-    /// `None` if no PassTickets (short-lived passwords of z/OS) are stopped.
+    /// The users and APPLIDs for which no PassTickets (short-lived passwords of z/OS) are made. `None` if there are
+    /// none.
     pub(super) passtickets: Option<StoppedTickets>,
 }
 
@@ -47,7 +48,7 @@ pub(super) struct NodeHealth {
 pub(super) struct StoppedTickets {
     /// A text that says what an operator should check.
     pub(super) check: Option<String>,
-    /// The number of users whose PassTickets are stopped.
+    /// The number of users for whom no PassTickets are made.
     pub(super) stopped_users: u64,
     pub(super) users: Vec<StoppedUser>,
     pub(super) applids: Vec<StoppedApplid>,
@@ -68,7 +69,7 @@ pub(super) struct StoppedApplid {
 }
 
 impl GatewayHealth {
-    /// Reads the document. Returns `None` if it has another form.
+    /// Returns `None` if the document does not have the expected form.
     pub(super) fn read(document: Value) -> Option<Self> {
         serde_json::from_value(document).ok()
     }

@@ -16,7 +16,7 @@ pub(super) struct ListQuery {
     pub(super) state: State,
     pub(super) sort: Sort,
     pub(super) name: String,
-    /// The start of the page. The list has pages only in the order by creation, which is the order of the registry.
+    /// The start of the page. Only a list in the order `newest`, which is the order of the registry, has several pages.
     pub(super) cursor: String,
 }
 
@@ -121,7 +121,6 @@ impl ListQuery {
         self.state == State::Active && self.name.is_empty() && self.cursor.is_empty()
     }
 
-    /// Returns the query of the page that begins at `cursor`.
     pub(super) fn at(&self, cursor: &str) -> String {
         let state = if self.state == State::Active { "" } else { self.state.word() };
         let sort = if self.sort == Sort::Newest { "" } else { self.sort.word() };

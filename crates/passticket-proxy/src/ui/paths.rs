@@ -22,7 +22,6 @@ pub(super) enum Page<'p> {
     Edit(TokenId<'p>),
     Rotate(TokenId<'p>),
     Revoke(TokenId<'p>),
-    /// A page for administrators.
     Admin(AdminPage<'p>),
     /// A style sheet, a script or a picture, by its name with the hash of its content.
     Asset(&'p str),

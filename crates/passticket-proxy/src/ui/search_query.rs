@@ -17,7 +17,6 @@ pub(super) struct SearchQuery {
     pub(super) name: String,
     pub(super) service: String,
     pub(super) state: State,
-    /// The start of the page.
     pub(super) cursor: String,
 }
 
@@ -54,7 +53,6 @@ impl SearchQuery {
         Ok(UsersTokenFilter { user: self.user.clone(), service: self.service.clone(), of })
     }
 
-    /// Returns the query of the page that begins at `cursor`.
     pub(super) fn at(&self, cursor: &str) -> String {
         let state = if self.state == State::Active { "" } else { self.state.word() };
         query(&[

@@ -62,11 +62,9 @@ pub(crate) struct UiOptions {
     /// The services for which users can create tokens.
     pub(crate) services: SharedServices,
     pub(crate) route_paths: RoutePaths,
-    /// The maximum validity of a token.
     pub(crate) max_days: u8,
     /// The scopes that new tokens may have. `None` allows all scopes.
     pub(crate) allowed_scopes: Option<Scopes>,
-    /// Whether the login provider can change passwords.
     pub(crate) can_change_passwords: bool,
     pub(crate) client_certificates: bool,
     pub(crate) audit: AuditLog,
@@ -119,7 +117,6 @@ where
     }
 }
 
-/// A request for a page.
 struct Visit {
     browser: Browser,
     /// The value that each form must contain. It comes from the cookie, or is new.
@@ -323,7 +320,6 @@ impl Inner {
         Ok(page(StatusCode::OK, views::tokens(self.frame(visit), list)))
     }
 
-    /// Answers a form.
     async fn submit(&self, visit: &Visit, found: Page<'_>, form: &Form, parts: &Parts) -> Answer {
         if visit.is_key_new || !visit.key.matches(form.get(csrf::FIELD)) {
             return Err(Problem::WrongFormKey.into());
@@ -499,7 +495,6 @@ fn takes_forms(page: Page<'_>) -> bool {
     }
 }
 
-/// Returns the host and the port that the browser asked for.
 fn authority(parts: &Parts) -> Option<&str> {
     let of_uri = parts.uri.authority().map(|authority| authority.as_str());
     of_uri.or_else(|| parts.headers.get(HOST)?.to_str().ok())

@@ -17,7 +17,6 @@ const PAGES: [&str; 8] = [
     "/admin/health",
 ];
 
-/// A browser in which `APIMTST` is signed in.
 async fn ordinary(demo: &Demo) -> Browser {
     let mut browser = Browser::of(demo, "APIMTST");
     let key = browser.get("/sign-in").await.form_key();
@@ -27,7 +26,6 @@ async fn ordinary(demo: &Demo) -> Browser {
 }
 
 impl Page {
-    /// Returns the names of the tokens in the table, in their order.
     fn names(&self) -> Vec<String> {
         let rows = self.text.split("<th scope=\"row\"").skip(1);
         let name = |row: &str| {
@@ -149,7 +147,6 @@ async fn the_preview_of_a_rule_shows_what_the_rule_then_revokes() {
     assert_eq!(preview.element("count"), "The rule revokes 2 active tokens.");
     assert_eq!(preview.names(), ["two", "one"]);
     assert!(preview.text.contains("may not know tokens of other gateways"));
-    // The preview itself revokes nothing.
     assert_eq!(routed(&demo, &one).await, 200);
     let fields = [("of", "user"), ("user", "apimtst")];
     let page = browser.post("/admin/rule", &preview.form_key(), &fields).await;

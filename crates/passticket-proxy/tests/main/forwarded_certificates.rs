@@ -17,7 +17,6 @@ use crate::support::{Demo, user_service, with_site};
 
 const FORWARDER: &str = "APIMTST";
 
-/// Starts a gateway. `edit` changes its zowe.yaml.
 async fn start(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
     start_with(edit, |_| ()).await
 }

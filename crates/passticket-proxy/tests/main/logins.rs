@@ -169,7 +169,6 @@ async fn zosmf_checks_passwords_and_a_logout_ends_its_session() {
     until(|| zosmf.valid_tokens() == 0).await;
     let [post, delete] = ["POST", "DELETE"].map(|method| format!("{method} {AUTHENTICATE}"));
     assert_eq!(zosmf.take_requests(), [&post, &delete, &delete, &delete].map(String::clone));
-    // A logout succeeds although z/OSMF does not answer.
     let token = demo.login().await;
     zosmf.behave(Behaviour::Scripted(vec![Step::Stall]));
     let logout = demo.client().post(demo.auth("logout")).bearer_auth(&token).send().await.unwrap();

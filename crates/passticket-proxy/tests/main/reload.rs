@@ -45,12 +45,10 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Starts the gateway after `edit` has changed the files.
     async fn start(edit: impl FnOnce(&Path, String) -> String + Send + 'static) -> Self {
         Self::start_before(crate::serve::service().await, edit).await
     }
 
-    /// Starts the gateway in front of this service, after `edit` has changed the files.
     async fn start_before(
         service: SocketAddr,
         edit: impl FnOnce(&Path, String) -> String + Send + 'static,
@@ -72,7 +70,6 @@ impl Gateway {
         (response.status(), response.json().await.unwrap())
     }
 
-    /// Requests a reload, which must succeed. Returns the answer.
     async fn reload(&self) -> Value {
         let (status, answer) = self.ask(Method::POST, "/reload").await;
         assert_eq!(status, 200, "{answer}");
@@ -488,7 +485,6 @@ async fn websockets_of_a_revoked_client_certificate_are_closed_with_1008() {
     Frame::masked(TEXT, *b"still here").write(&mut good).await.unwrap();
     let echoed = timeout(PATIENCE, Frame::read(&mut good)).await.unwrap().unwrap();
     assert_eq!(echoed, Some(Frame::plain(TEXT, *b"still here")));
-    // A separate task writes the audit file.
     let deadline = Instant::now() + PATIENCE;
     let is_audited = |text: &str| {
         text.lines().any(|line| {
@@ -536,7 +532,6 @@ async fn tokens_of_a_removed_signing_key_are_refused_although_they_are_cached() 
 /// How a client proves its identity.
 enum Proof {
     Token(String),
-    /// A login with this password.
     Password(&'static str),
     /// The proxy `APIMTST` forwards the certificate of `USER`.
     ForwardedCertificate,

@@ -73,7 +73,6 @@ impl<I: Iterator + Unpin> futures_core::Stream for Chunks<I> {
     }
 }
 
-/// A running gateway with one route.
 struct Gateway {
     program: Running,
     url: String,

@@ -34,7 +34,6 @@ impl Site {
         Self::with(format!("{{url: '{url}'}}")).await
     }
 
-    /// Makes the files for nodes with the settings `redis`.
     pub(crate) async fn with(redis: String) -> Self {
         let demo = spawn_blocking(Demo::start).await.unwrap();
         let client = demo.builder().timeout(PATIENCE).build().unwrap();
@@ -42,7 +41,6 @@ impl Site {
         Self { demo, client, user, redis }
     }
 
-    /// Returns a builder of clients that trust the authority of the site.
     pub(crate) fn builder(&self) -> ClientBuilder {
         self.demo.builder()
     }
@@ -142,7 +140,6 @@ impl Deref for Node {
     }
 }
 
-/// The auth API of a gateway.
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) url: String,

@@ -48,7 +48,6 @@ impl Demo {
         Self { _temporary: Some(temporary), ..demo }
     }
 
-    /// Starts `serve --demo` on a free port, in `directory`.
     pub(crate) fn start_in(directory: &Path) -> Self {
         let args = ["serve", "--demo", "--port", "0", "--data-dir", directory.to_str().unwrap()];
         let mut program = Running::start(PROGRAM, &args);
@@ -99,12 +98,10 @@ impl Demo {
         self.builder().build().unwrap()
     }
 
-    /// Makes a client that presents the certificate of this user.
     pub(crate) fn client_of(&self, user: &str) -> Client {
         self.builder_of(user).build().unwrap()
     }
 
-    /// Returns a builder of clients that present the certificate of this user.
     pub(crate) fn builder_of(&self, user: &str) -> ClientBuilder {
         self.builder().identity(self.identity(user))
     }

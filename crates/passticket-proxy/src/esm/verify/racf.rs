@@ -18,7 +18,7 @@ use super::{
 /// The maximum number of outputs of `RLIST` for one profile, and of `LISTUSER` for one user, that are compared.
 const DISPLAYS: usize = 16;
 /// The clock of z/OS may be this many seconds ahead of the gateway's clock. A listing is older than its comparison, so
-/// the time in it should be in the past.
+/// with correct clocks, the time in the listing is in the past.
 const AHEAD: u64 = 5;
 /// The command that activates changed profiles.
 const REFRESH: &str = "SETROPTS RACLIST(PTKTDATA) REFRESH";

@@ -161,7 +161,6 @@ fn each_difference_of_racf_is_named() {
         assert!(found.contains(want), "{was}: {found}");
         assert_eq!(found.lines().count(), 1, "{found}");
     }
-    // RACF does not have the profile, or has a generic profile in its place.
     let (before, after) = RACF.split_once("RLIST PTKTDATA IZUDFLT").unwrap();
     let (_, after) = after.split_once("RLIST").unwrap();
     let not_found = format!("{before}ICH13003I IZUDFLT NOT FOUND\nREADY\nRLIST{after}");

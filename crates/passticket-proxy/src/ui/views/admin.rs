@@ -33,7 +33,6 @@ pub(in crate::ui) struct SearchPage<'a> {
     pub(in crate::ui) now: Timestamp,
 }
 
-/// The tokens that a rule revokes.
 #[derive(Clone, Debug, Default)]
 pub(in crate::ui) struct RulePreview {
     pub(in crate::ui) count: usize,

@@ -59,7 +59,6 @@ impl Tab {
     }
 }
 
-/// The width of the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Width {
     /// For lists.
@@ -183,7 +182,6 @@ pub(super) fn brand(frame: Frame<'_>) -> Markup {
     }
 }
 
-/// The hidden field that each form needs.
 pub(super) fn form_key(frame: Frame<'_>) -> Markup {
     html! { input type="hidden" name=(csrf::FIELD) value=(frame.key.as_str()); }
 }
@@ -254,7 +252,6 @@ pub(super) fn text_field(field: &TextField<'_>, faults: &[Fault]) -> Markup {
     }
 }
 
-/// A time of the auth API.
 pub(super) fn time(time: &str) -> Markup {
     html! { time datetime=(time) { (readable(time)) } }
 }
