@@ -26,7 +26,6 @@ const REQUEST_ID: &str = "request_id";
 /// Whether the lines are JSON. This is a static variable, because panics and the queue of the log also write lines.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
-/// Sets the format of the lines, while the program runs.
 pub(crate) fn set(format: LogFormat) {
     IS_JSON.store(format == LogFormat::Json, Relaxed);
 }

@@ -50,7 +50,7 @@ use crate::{
     workers::{self, DrainTimes, Inbound, Port, SharedListeners},
 };
 
-/// Interval between two checks whether the threads of the stores run.
+/// The interval at which the program checks that the threads of the stores run.
 const CHECK_THREADS_EVERY: Duration = Duration::from_secs(1);
 
 /// How often tokens that were not used for a long time are revoked.
@@ -222,8 +222,8 @@ pub(crate) async fn run(
             proxies: config.trusted_proxies.clone(),
             settings: listeners.gateway.settings.clone(),
         },
-        // API ML's gateway sends the headers of its clients unchanged, so no header with the address of a client is
-        // trusted.
+        // API ML's gateway sends the headers of its clients unchanged, so this program trusts no header with the
+        // address of a client.
         zaas: zaas.as_ref().zip(listeners.zaas.as_ref()).map(|(port, zaas)| RelayedService {
             service: port.service.clone(),
             proxies: None,

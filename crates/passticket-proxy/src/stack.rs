@@ -727,7 +727,6 @@ fn no_probe(_: Step) -> Identity {
     Identity::new()
 }
 
-/// The type of [`Assembled::authenticator`].
 pub(crate) type GatewayAuthenticator =
     Authenticator<Arc<dyn RevocationStore>, Arc<dyn IdentityMapper>>;
 
@@ -747,7 +746,6 @@ pub(crate) struct Assembled<F, S> {
 }
 
 impl<F, S> Assembled<F, S> {
-    /// Returns the path prefix of the auth API.
     pub(crate) fn auth_prefix(&self) -> AuthPrefix {
         self.api.prefix().clone()
     }
@@ -938,8 +936,8 @@ pub(crate) fn services(
     let assembled = assemble(config, parts, kept, audit.clone(), config.saf.clone());
     let Assembled { layers, mut api, implement, of_gateways, routes, shared, .. } = assembled;
     let states = kept.instances.clone();
-    // With discovery, the updater passes the whole table of routes to `states`, so that the states of found instances
-    // stay.
+    // `set_routes` removes the instances of all other routes. With discovery, `routes` lacks the found routes, so the
+    // updater calls `set_routes` later, with the whole table.
     if config.discovery.is_none() {
         states.set_routes(&routes);
     }
@@ -1064,7 +1062,6 @@ fn to_response_body(response: Response<LoggedBody<ResponseBody>>) -> Response<Re
     response.map(ResponseBody::from)
 }
 
-/// Returns what the pages for users need to know.
 fn ui_options(
     config: &Config,
     settings: &UiSettings,

@@ -17,7 +17,7 @@ pub(crate) fn file(config: &Config) -> PathBuf {
 
 /// Makes the breaker. After a service has refused PassTickets, the breaker stops the making of PassTickets for a user,
 /// for a class of paths or for all users of a key. The breaker reads from the file what the previous process has
-/// stopped, and makes no such PassTickets either.
+/// stopped, and keeps it stopped.
 ///
 /// If the file cannot be read, the gateway starts nevertheless. For each key, the breaker then tries one PassTicket of
 /// one user at a time, until a service accepts one. After refusals for three users, the breaker stops the making of

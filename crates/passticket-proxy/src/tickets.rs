@@ -15,8 +15,8 @@ use tower_passticket::{
 
 use crate::providers::Remote;
 
-/// Makes a PassTicket with a key of the gateway, or asks a running Zowe for one. The APPLID decides which of
-/// the two.
+/// Makes a PassTicket with a key of the gateway, or asks a running Zowe for one. The APPLID decides which of the two
+/// happens.
 #[derive(Clone)]
 pub(crate) struct Tickets<G> {
     local: G,

@@ -27,9 +27,9 @@
 //! - a secret key. z/OS keeps the key of each application in a profile of class `PTKTDATA`. This crate keeps the key in
 //!   a [`KeyProfile`].
 //!
-//! The same inputs give the same ticket. The system that evaluates (checks) a ticket has the same key. It compares the
-//! time of the ticket with its own clock. By default, it accepts a ticket if the time of the ticket is at most
-//! [`DEFAULT_WINDOW`] (or [`DEFAULT_ENHANCED_WINDOW`]) earlier or later than its clock.
+//! The same inputs give the same ticket. The system that evaluates (checks) a ticket has the same key. This system
+//! compares the time of the ticket with its own clock. By default, it accepts a ticket if the time of the ticket is at
+//! most [`DEFAULT_WINDOW`] (or [`DEFAULT_ENHANCED_WINDOW`]) earlier or later than its clock.
 //!
 //! # Algorithms
 //!

@@ -64,8 +64,8 @@ fn scheme_value(name: &HeaderName, value: &str) -> String {
     }
 }
 
-/// The headers of the client and of the proxy whose values are shown. None of them contains a secret. Every other
-/// header may contain a secret, whatever its name is.
+/// The headers that are shown with their values. None of them contains a secret. Any other header may contain a secret,
+/// whatever its name is.
 const SHOWN: [&str; 37] = [
     "accept",
     "accept-charset",

@@ -185,8 +185,8 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(connect(&path).await.unwrap().is_some());
         let second = Socket::bind(&path).unwrap();
-        // The first process ends after the second process has begun. It does not remove the socket of the second
-        // process.
+        // The first process ends after the second process has begun. The end of the first process does not remove the
+        // socket of the second process.
         drop(first);
         assert!(connect(&path).await.unwrap().is_some());
         drop(second);

@@ -186,7 +186,7 @@ async fn finish(
     log
 }
 
-/// By default, each signal in this test ends a process.
+/// By default, each of these signals ends a process.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_signal_aborts_a_request() {
     let gateway = Gateway::start(service().await, 60_000, 30);

@@ -182,7 +182,7 @@ impl Gateway {
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
-    /// Waits until the file with the stopped tickets exists.
+    /// Waits until the gateway has made the file about stopped tickets.
     async fn saved(&self) -> PathBuf {
         let file = self.demo.directory.join("revocations.redb.stopped-tickets");
         let deadline = Instant::now() + PATIENCE;

@@ -9,7 +9,6 @@ use crate::ui::{form::query, paths::Page, texts, texts::sign_in as words};
 pub(in crate::ui) struct SignInPage<'a> {
     /// The user id that the user has entered before.
     pub(in crate::ui) user_id: &'a str,
-    /// Whether the login provider can change passwords.
     pub(in crate::ui) can_change: bool,
     /// Whether the form has fields for a new password.
     pub(in crate::ui) changes: bool,
