@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use crate::terminal::{print_line, print_problem};
 
-/// The reason why the program ends with an exit code other than 0.
 #[derive(Debug)]
 pub(crate) enum Exit {
     /// Exit code 1: the answer of the command is negative, or the gateway cannot join its cluster yet. The text goes to

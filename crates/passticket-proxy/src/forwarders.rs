@@ -23,7 +23,6 @@ use crate::{
     part::{Part, Same, Task},
 };
 
-/// The time between two fetches of the lists.
 const EVERY: Duration = Duration::from_secs(3600);
 
 /// The wait after a failure.
@@ -39,7 +38,6 @@ pub(crate) struct Forwarders {
     lists: Part<ListSettings, FreshLists>,
 }
 
-/// The settings from which the lists are made.
 #[derive(Clone, PartialEq)]
 struct ListSettings {
     outbound: Same<Outbound>,
@@ -58,9 +56,10 @@ struct FreshLists {
 #[derive(Clone)]
 struct Lists {
     trusted: TrustedForwarders,
-    /// The number of the lists that may change `trusted`. All lists that share `trusted` also share this number.
+    /// The `number` of the `Lists` that took effect last. Only these `Lists` may change `trusted`. All `Lists` that
+    /// share `trusted` also share `current`.
     current: Arc<Mutex<u64>>,
-    /// The number of these lists.
+    /// Each reload with new settings makes `Lists` with the next number.
     number: u64,
     client: Client<Connector>,
     fixed: Vec<Fingerprint>,
@@ -68,8 +67,9 @@ struct Lists {
 }
 
 impl Forwarders {
-    /// Makes the forwarders of the configuration. `None` if no configuration up to now has forwarders. This function
-    /// fetches nothing. If the settings are the same as in `previous`, the lists of `previous` stay.
+    /// Makes the forwarders of the configuration. Returns `None` if neither this configuration nor an earlier one has
+    /// forwarders. This function fetches nothing. If the settings are the same as in `previous`, the lists of
+    /// `previous` stay.
     ///
     /// The certificate of a former forwarder must not become a credential. So former forwarders stay known, even if the
     /// configuration has no forwarders any more. The result and `previous` share one list of trusted forwarders. A
@@ -96,14 +96,12 @@ impl Forwarders {
         Ok(Some(Self { verifier, lists }))
     }
 
-    /// Returns the layer that accepts certificates from the forwarders.
     pub(crate) fn layer(&self) -> ForwardedCertificateLayer {
         self.take_effect();
         let trusted = self.lists.value.lists.trusted.clone();
         ForwardedCertificateLayer::new(trusted, self.verifier.clone())
     }
 
-    /// Starts the task that fetches the lists.
     pub(crate) fn start_tasks(&self) {
         self.take_effect();
         let FreshLists { lists, task, .. } = &self.lists.value;
@@ -137,8 +135,8 @@ impl Lists {
         Ok(Self { trusted, current, number, client, fixed, urls: urls.clone() })
     }
 
-    /// Trusts only the forwarders that the configuration names by their certificates, until the lists are fetched. From
-    /// then on, earlier lists no longer change the trusted forwarders.
+    /// Trusts only the forwarders that the configuration names by their certificates. The forwarders of the lists
+    /// follow when the lists are fetched. After this call, earlier `Lists` no longer change `trusted`.
     fn replace_trusted(&self) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         *current = self.number;
@@ -180,8 +178,8 @@ impl Lists {
         }
     }
 
-    /// Trusts the forwarders of the fetched lists. A reload may have replaced these lists during the fetch. Then the
-    /// fetched lists count no more.
+    /// Trusts the forwarders of the fetched lists. If a reload has replaced these `Lists` during the fetch, changes
+    /// nothing.
     fn trust_fetched(&self, known: impl Iterator<Item = Fingerprint>, is_complete: bool) {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if *current != self.number {

@@ -20,13 +20,12 @@ use tower_passticket::{
 use crate::{connectors::Connectors, names, part::Task};
 
 /// The tasks that [`start_tasks`] has started for the current configuration. They are not stored in the Tower service
-/// that answers requests. The reason: an open connection keeps the Tower service of an old configuration alive, and
-/// would then also keep the tasks of that old configuration running.
+/// that answers requests: an open connection keeps the Tower service of an old configuration alive, but must not keep
+/// the tasks of the old configuration running.
 #[derive(Default)]
 pub(crate) struct InstanceTasks(Mutex<Vec<Task>>);
 
 impl InstanceTasks {
-    /// Ends the previous tasks.
     pub(crate) fn replace(&self, tasks: Vec<Task>) {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let previous = mem::replace(&mut *running, tasks);
@@ -87,7 +86,6 @@ pub(crate) struct FoundChecks {
     running: HashMap<FoundCheck, Task>,
 }
 
-/// A health check of an instance that was found in Eureka.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FoundCheck {
     service: ServiceId,
@@ -161,7 +159,6 @@ pub(crate) fn health(
     }
 }
 
-/// Returns the URL scheme, host and port of an instance.
 fn upstream(instance: &ListedInstance) -> Option<Upstream> {
     let ListedInstance { protocol, host, port, .. } = instance;
     format!("{protocol}://{host}:{port}").parse().ok()

@@ -13,7 +13,6 @@ pub(crate) type GatewayTls = Part<ListenerSettings, Option<ServerTls>>;
 /// The TLS of the listener for gateways of API ML, with its settings.
 pub(crate) type ZaasTls = Part<ListenerSettings, ServerTls>;
 
-/// The settings from which the TLS of a listener is made.
 #[derive(Clone, PartialEq)]
 pub(crate) struct ListenerSettings {
     encryption: Encryption,
@@ -50,7 +49,6 @@ pub(crate) fn of_zaas(config: &Config, previous: Option<&ZaasTls>) -> Result<Zaa
     Part::keep_or_make(previous, settings, |_| make(config, true))
 }
 
-/// Makes the TLS of the gateway's listener.
 pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, TlsError> {
     make(config, config.client_certificates)
 }

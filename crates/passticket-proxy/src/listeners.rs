@@ -159,7 +159,6 @@ impl Role {
     }
 }
 
-/// Returns the role of each socket of systemd.
 fn roles(sockets: usize, names: &str) -> Result<Vec<Role>, String> {
     let names: Vec<_> = names.split(':').filter(|name| !name.is_empty()).collect();
     if names.len() != sockets {

@@ -26,7 +26,6 @@ const REQUEST_ID: &str = "request_id";
 /// Whether the lines are JSON. This is a static variable, because panics and the queue of the log also write lines.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
-/// Sets the format of the lines, while the program runs.
 pub(crate) fn set(format: LogFormat) {
     IS_JSON.store(format == LogFormat::Json, Relaxed);
 }
@@ -48,7 +47,6 @@ pub(crate) fn line(
     line.end()
 }
 
-/// Formats events as text or as JSON.
 pub(crate) struct Lines {
     text: Format,
 }
@@ -86,7 +84,6 @@ fn has_request_id(event: &Event<'_>) -> bool {
     event.metadata().fields().field(REQUEST_ID).is_some()
 }
 
-/// Returns an event as one line of JSON.
 fn json(event: &Event<'_>) -> String {
     let metadata = event.metadata();
     let mut line = JsonLine::begin(*metadata.level(), metadata.target());
@@ -97,7 +94,6 @@ fn json(event: &Event<'_>) -> String {
     line.end()
 }
 
-/// A JSON object under construction.
 struct JsonLine(String);
 
 impl JsonLine {
@@ -116,7 +112,6 @@ impl JsonLine {
     fn member(&mut self, name: &str, json: &str) {
         // Names need no escapes, because they are identifiers in the source code, or identifiers with dots.
         let separator = if self.0.len() > 1 { "," } else { "" };
-        // Writing to a string cannot fail.
         let _ = write!(self.0, "{separator}\"{name}\":{json}");
     }
 

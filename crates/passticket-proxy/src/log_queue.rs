@@ -22,7 +22,7 @@ use tracing_subscriber::fmt::{
 
 use crate::log_format;
 
-/// The target of the line about lost lines.
+/// The log target of the line that reports lost lines.
 const TARGET: &str = "passticket_proxy::logging";
 
 /// The maximum number of waiting entries. An entry has one line or more.
@@ -50,7 +50,6 @@ const DROPPED_LINES: Description = Description::counter(
 /// before everything else.
 static DROPPED: Counter = Counter::new();
 
-/// The metrics of the log.
 pub(crate) struct LogCounts;
 
 impl Collect for LogCounts {
@@ -62,13 +61,11 @@ impl Collect for LogCounts {
 /// The queue in front of standard error. This variable has no value until [`start`] is called.
 static QUEUE: OnceLock<LogQueue> = OnceLock::new();
 
-/// Starts the queue in front of standard error.
 pub(crate) fn start() -> io::Result<&'static LogQueue> {
     let queue = LogQueue::start(io::stderr())?;
     Ok(QUEUE.get_or_init(|| queue))
 }
 
-/// Adds one line to the queue in front of standard error. Returns `false` if the queue was not started.
 pub(crate) fn put_line(line: &str) -> bool {
     let Some(queue) = QUEUE.get() else { return false };
     let message = || format!("{line}\n");
@@ -116,7 +113,6 @@ enum Message {
 }
 
 impl LogQueue {
-    /// Starts the writer thread, which writes to `to`.
     fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
         let (messages, received) = sync_channel(MAX_LINES);
         let counters = Arc::new(Counters::default());
@@ -249,7 +245,7 @@ impl<W: Write> Writer<W> {
         is_complete
     }
 
-    /// Writes `bytes`. Returns how many bytes were written, and whether all bytes were written.
+    /// Returns how many bytes were written, and whether all bytes were written.
     fn write_all(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut written = 0;
         while written < bytes.len() {

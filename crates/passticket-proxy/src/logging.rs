@@ -26,7 +26,6 @@ use crate::{
 
 const VARIABLE: &str = "RUST_LOG";
 
-/// Replaces the filter of the log.
 static REPLACE: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// Starts logging. After this call, events and panics go to the queue in front of standard error.
@@ -61,12 +60,11 @@ pub(crate) fn start() -> Result<(), Exit> {
     Ok(())
 }
 
-/// Sets the format of the lines, while the program runs.
 pub(crate) fn set_format(format: LogFormat) {
     log_format::set(format);
 }
 
-/// Sets the level of the log, while the program runs. `None` means the level of the environment variable.
+/// `None` means the level of the environment variable.
 pub(crate) fn set_level(level: Option<&LogLevel>) {
     let filter = match level {
         Some(level) => filter_of(level),

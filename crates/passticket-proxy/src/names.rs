@@ -23,14 +23,12 @@ use tower_passticket::{
 /// The interval between two look-ups of a name.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 
-/// The time limit of a look-up.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The maximum number of host names of services from Eureka that are resolved. Any program that can register a service
 /// chooses the host names of its instances, so the number of names must be limited.
 const MAX_FOUND_NAMES: usize = 500;
 
-/// Returns the host names of the services in the configuration.
 pub(crate) fn of_services(config: &Config) -> BTreeSet<String> {
     let instances = config.routes.iter().flat_map(|route| route.instances());
     instances.map(Upstream::host).filter(|host| is_name(host)).map(str::to_owned).collect()

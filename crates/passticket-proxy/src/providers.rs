@@ -1,5 +1,5 @@
-//! Creates the providers that the configuration selects. Some providers answer whether a password is right or whether a
-//! user has a permission. Other providers answer which user id belongs to a certificate or an e-mail address.
+//! Creates the providers that the configuration selects. Some providers check passwords or permissions. Other providers
+//! find the user id that belongs to a certificate or an e-mail address.
 //!
 //! A provider reads its answers from a file, or asks a server over HTTP. One such server is ZSS, the Zowe
 //! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. A
@@ -38,7 +38,6 @@ const LONGEST_LOGIN: Duration = Duration::from_secs(15);
 /// of the auth API have the same value in this claim.
 pub(crate) const DOMAIN: &str = "security-domain";
 
-/// The settings that all HTTP providers share.
 pub(crate) struct Remote {
     connector: Connector,
     limits: ClientLimits,
@@ -52,21 +51,21 @@ impl Remote {
         Self { connector, limits, tokens: Tokens(Arc::new(issuer)) }
     }
 
-    /// Creates an HTTP client for a provider that checks passwords. If the provider is slow, the gateway answers the
-    /// login with a timeout. The HTTP client continues to wait, so that a late refusal counts as a wrong password.
+    /// Creates an HTTP client for a provider that checks passwords. If the provider is slow, the gateway first answers
+    /// the login with an error. The HTTP client continues to wait, so that a late refusal still counts as a wrong
+    /// password.
     fn login_client(&self) -> Client<Connector> {
         let deadline = self.limits.deadline().max(LONGEST_LOGIN);
         Client::new(self.connector.clone(), self.limits.with_deadline(deadline))
     }
 
-    /// Creates an HTTP client for a running Zowe that makes PassTickets. Zowe makes one PassTicket at a time. So calls
-    /// wait for each other, and the client permits more concurrent calls than for other servers.
+    /// Creates an HTTP client for a running Zowe that makes PassTickets. Zowe makes one PassTicket at a time, so many
+    /// calls may wait. For this reason, this client permits more concurrent calls than the clients for other servers.
     pub(crate) fn ticket_client(&self) -> Client<Connector> {
         let max_concurrent = NonZeroUsize::new(32).unwrap_or(NonZeroUsize::MIN);
         Client::new(self.connector.clone(), self.limits.with_max_concurrent(max_concurrent))
     }
 
-    /// Returns the source of login tokens that are valid for a minute.
     pub(crate) fn tokens(&self) -> Tokens {
         self.tokens.clone()
     }
@@ -110,22 +109,21 @@ pub(crate) fn login(
 /// Returns the provider of permissions for the auth API: Zowe's SAF endpoint if it is configured, otherwise the
 /// permissions file.
 ///
-/// Permissions to make PassTickets always come from the file, for two reasons. First, they are in the SAF
-/// class `PTKTDATA`, but the endpoint checks only the class `ZOWE`. Second, every request would have to
-/// wait for the endpoint.
+/// Permissions to make PassTickets always come from the file, for two reasons. First, they are in the SAF class
+/// `PTKTDATA`, but the endpoint checks only the class `ZOWE`. Second, each request that needs a PassTicket would have
+/// to wait for the endpoint.
 pub(crate) fn saf(config: &Config, remote: &Remote) -> Arc<dyn SafProvider> {
     match &config.saf_endpoint {
         None => Arc::new(config.saf.clone()),
         Some(address) => {
             let tokens = remote.tokens.clone();
-            // EndpointSaf checks only the class ZOWE. This is the right class: if there is an endpoint, the
-            // configuration accepts no other class for the auth API.
+            // `EndpointSaf` checks only the class `ZOWE`. With an endpoint, the configuration accepts no other class
+            // for the auth API.
             Arc::new(EndpointSaf::new(remote.client(), address.clone(), tokens))
         }
     }
 }
 
-/// Returns the mapper of client certificates.
 pub(crate) fn certificate_mapper(config: &Config, remote: &Remote) -> Arc<dyn IdentityMapper> {
     match &config.certificate_mapping {
         CertificateMapping::File(map) => Arc::new(map.clone()),
@@ -153,7 +151,6 @@ pub(crate) fn identity_mapper(
     Arc::new(ProtectedUsers::new(mapper, protected.iter().copied()))
 }
 
-/// Returns the settings of delegated PassTickets.
 pub(crate) fn delegation(settings: &DelegationSettings, remote: &Remote) -> Delegation {
     let registry = settings.registry.clone();
     let mut delegation = match &settings.mapping {

@@ -56,16 +56,14 @@ pub(crate) fn read(
     (checked, files)
 }
 
-/// Builds a gateway from a configuration, and replaces the running gateway.
+/// Builds the services of a configuration, and replaces the running services.
 pub(crate) type Install = Box<dyn Fn(&Config, &Parts, &Kept) + Send>;
 
-/// The running configuration.
 pub(crate) struct Running {
-    /// The zowe.yaml.
     pub(crate) file: PathBuf,
     pub(crate) files: SourceFiles,
     pub(crate) config: Config,
-    /// The settings that are in use until the program ends.
+    /// The settings that only a restart changes.
     pub(crate) started: Started,
     pub(crate) warnings: Vec<Problem>,
     pub(crate) parts: Parts,
@@ -170,7 +168,6 @@ fn log(outcome: &Outcome, is_requested: bool, was_up: bool) {
 }
 
 impl Running {
-    /// Reads the files now, even if they have just changed.
     fn reload_now(&mut self, watch: &mut Watch) -> Option<Outcome> {
         // logrotate sends SIGHUP after it has renamed the access log.
         self.access_logs.reopen();
@@ -187,7 +184,6 @@ impl Running {
         Some(Outcome::Changing)
     }
 
-    /// Reads the files, unless they were already read without a problem, or have changed since the last poll.
     fn poll(&mut self, watch: &mut Watch) -> Option<Outcome> {
         match watch.poll(|| self.read()) {
             Polled::Changing | Polled::Nothing => None,
@@ -196,8 +192,8 @@ impl Running {
         }
     }
 
-    /// Reads the configuration, and opens its access log. If the access log cannot be opened, the configuration has a
-    /// problem. So the gateway tries again at the next poll.
+    /// Reads the configuration, and opens its access log. An access log that cannot be opened counts as a problem of
+    /// the configuration, so the next poll tries again.
     fn read(&self) -> (Result<(Checked, Prepared), Vec<String>>, SourceFiles) {
         let (checked, files) = read(&self.file, Some(&self.parts));
         let checked = checked.and_then(|checked| match self.access_logs.prepare(&checked.config) {
@@ -229,8 +225,9 @@ impl Running {
             .collect();
         texts.extend(self.started.need_restart(&self.file, &config));
         self.kept.continue_with(&config, &parts);
-        // A new listener may accept the certificate of a new forwarder. The old services must not use this certificate
-        // as a credential.
+        // The new settings of the listener may accept the certificate of a new forwarder. The forwarders take effect
+        // before these settings. Otherwise, the old services would use the certificate of the forwarder as a
+        // credential.
         if let Some(forwarders) = parts.forwarders() {
             forwarders.take_effect();
         }

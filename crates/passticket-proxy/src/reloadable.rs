@@ -31,7 +31,6 @@ struct Shared<S> {
     latest: Mutex<S>,
 }
 
-/// Makes a service that can be replaced.
 pub(crate) fn reloadable<S>(service: S) -> (Reloadable<S>, Replace<S>) {
     let shared = Arc::new(Shared { generation: AtomicU64::new(0), latest: Mutex::new(service) });
     let reloadable = Reloadable { shared: shared.clone(), generation: 0, current: None };
@@ -100,7 +99,6 @@ mod tests {
 
     use super::*;
 
-    /// A service that answers with its number.
     #[derive(Clone)]
     struct Numbered(Arc<u32>);
 

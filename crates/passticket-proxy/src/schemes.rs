@@ -28,7 +28,6 @@ use crate::{
 /// service can use such a token after the client's credential was revoked.
 const ZOWE_JWT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// The schemes of all routes.
 pub(crate) struct Schemes<G> {
     tickets: Tickets<G>,
     custom_headers: Option<CustomHeaders>,
@@ -94,7 +93,6 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         }
     }
 
-    /// Returns the route with the implementation of its scheme.
     pub(crate) fn route(&self, route: &ConfiguredRoute) -> Route {
         match route.scheme() {
             ServiceScheme::HttpBasicPassTicket { applid } => {
@@ -125,9 +123,9 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
     /// Returns the scheme that a gateway of API ML asks for. `service` receives the credential. Returns `None` if the
     /// configuration has no server that makes such a credential, or if this version does not know the kind of `target`.
     ///
-    /// API ML's gateway does not report the answers of the service. So the breaker does not learn whether these
-    /// PassTickets were accepted. But if the breaker has stopped the PassTickets of a user or of an APPLID, gateways of
-    /// API ML do not get such PassTickets either.
+    /// API ML's gateway does not report the answers of the service. So the breaker does not learn whether services have
+    /// accepted these PassTickets. But if the breaker has stopped the making of PassTickets for a user or an APPLID,
+    /// gateways of API ML get no such PassTickets either.
     pub(crate) fn of_gateways(
         &self,
         target: &SchemeTarget,

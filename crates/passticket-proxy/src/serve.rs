@@ -50,13 +50,12 @@ use crate::{
     workers::{self, DrainTimes, Inbound, Port, SharedListeners},
 };
 
-/// Interval between two checks whether the threads of the stores run.
+/// The interval at which the program checks that the threads of the stores run.
 const CHECK_THREADS_EVERY: Duration = Duration::from_secs(1);
 
 /// How often tokens that were not used for a long time are revoked.
 const REVOKE_IDLE_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// Runs the gateway with the zowe.yaml `file`.
 pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     if let Some(parent) = options.end_with {
         parent::end_with(parent)?;
@@ -93,7 +92,6 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     })
 }
 
-/// The configuration that the program starts with.
 pub(crate) struct Configuration {
     file: PathBuf,
     files: SourceFiles,
@@ -103,7 +101,7 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    /// Reads and checks the configuration, and builds its parts. Prints its warnings on standard error.
+    /// Reads and checks the configuration, builds its parts, and prints its warnings on standard error.
     pub(crate) fn load(file: &Path) -> Result<Self, Exit> {
         let (checked, files) = reload::read(file, None);
         let Checked { config, warnings, parts } = checked.map_err(Exit::Usage)?;
@@ -124,7 +122,6 @@ pub(crate) fn runtime() -> Result<Runtime, Exit> {
     runtime.map_err(|e| Exit::runtime(format!("cannot start the async runtime: {e}")))
 }
 
-/// How the gateway starts.
 pub(crate) struct Start {
     listeners: Listeners,
     /// The takeover from another process. `None` if the gateway starts without a takeover.
@@ -212,8 +209,8 @@ pub(crate) async fn run(
     let breaking = tokio::spawn(breaker.run(Some(stopped_tickets::file(&config))));
     let listeners = SharedListeners::new(&config, &parts, logs.current());
     let inbound = Inbound { listeners: listeners.clone(), heartbeats: systemd.watch() };
-    // If another process takes over from this process, a gate relays requests to it. Requests that an earlier process
-    // relays to this process also pass the gates, so they are relayed, too.
+    // If another process takes over from this process, the gates relay requests to it. An earlier process may relay
+    // requests to this process. They also pass the gates, so they go to the other process, too.
     let gateway = Port { listener, service: hand_over.gate(Listener::Gateway, service) };
     let zaas = zaas_listener.zip(zaas_service).map(|(listener, service)| Port {
         listener,
@@ -225,8 +222,8 @@ pub(crate) async fn run(
             proxies: config.trusted_proxies.clone(),
             settings: listeners.gateway.settings.clone(),
         },
-        // API ML's gateway sends the headers of its clients unchanged, so no header with the address of a client is
-        // trusted.
+        // API ML's gateway sends the headers of its clients unchanged, so this program trusts no header with the
+        // address of a client.
         zaas: zaas.as_ref().zip(listeners.zaas.as_ref()).map(|(port, zaas)| RelayedService {
             service: port.service.clone(),
             proxies: None,
@@ -353,8 +350,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Returns the parts that another process can take over. The listening sockets are those of the gateway, of the admin
-/// port, and of the listener for gateways of API ML.
+/// Returns the parts that another process can take over.
 fn running(
     config: &Config,
     hand_over: &HandOver,

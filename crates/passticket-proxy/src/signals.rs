@@ -7,8 +7,8 @@ use tokio::{
 
 use crate::exit::Exit;
 
-/// The signals. By default, each of these signals ends the process. When a value of this type has been created, the
-/// signals no longer do this, even after the value was dropped.
+/// By default, each of these signals ends the process. After [`listen`](Self::listen), they no longer end it, even if
+/// this value was dropped.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
@@ -20,8 +20,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Starts to handle the signals. Call this function within a Tokio runtime, before any work that takes time. Before
-    /// the call, each signal ends the process.
+    /// Starts to handle the signals. Call this function within a Tokio runtime, before any work that takes time.
     pub(crate) fn listen() -> Result<Self, Exit> {
         let listen_for =
             |kind| signal(kind).map_err(|e| Exit::runtime(format!("cannot handle signals: {e}")));

@@ -25,7 +25,7 @@ use tower_passticket::{
 
 use crate::{connectors::to_authority, part::Task};
 
-/// The issuers of the site, with the clients that ask them. Nothing is fetched yet.
+/// The issuers of the site, with the clients that ask them.
 pub(crate) struct SiteTokens {
     apiml: Option<ApimlTokens>,
     zosmf: Option<ZosmfTokens>,
@@ -108,7 +108,6 @@ impl SiteTokens {
         Ok(Self { apiml, zosmf })
     }
 
-    /// Starts the tasks that fetch the keys.
     pub(crate) fn start_tasks(&self) {
         let apiml = self.apiml.iter().map(|apiml| (&apiml.keys, &apiml.task));
         let zosmf = self.zosmf.iter().map(|zosmf| (&zosmf.keys, &zosmf.task));
@@ -117,7 +116,7 @@ impl SiteTokens {
         }
     }
 
-    /// Returns the verifier of all tokens. Returns `None` if the gateway accepts only its own tokens. The gateway then
+    /// Returns the verifier of all tokens. Returns `None` if the gateway accepts only its own tokens, because it then
     /// need not read the issuer of a token.
     pub(crate) fn verifier(
         &self,
@@ -143,7 +142,7 @@ impl SiteTokens {
         }))
     }
 
-    /// Returns `api` with a change: it also relays logouts to the issuers of the site.
+    /// Makes `api` relay logouts to the issuers of the site, too.
     pub(crate) fn relay_logouts(&self, mut api: AuthApi) -> AuthApi {
         if let Some(apiml) = &self.apiml {
             api = api.with_issuer_logout(TokenOrigin::Apiml, apiml.apiml.clone());

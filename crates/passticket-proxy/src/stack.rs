@@ -98,11 +98,9 @@ pub(crate) struct Parts {
     outbound: Part<OutboundSettings, Arc<Outbound>>,
     login: Part<LoginSettings, Arc<dyn LoginProvider>>,
     zosmf_sessions: Part<Option<Address>, ZosmfSessions>,
-    /// The verifier of the gateway's own tokens.
     verifier: Part<VerifierSettings, Rs256Verifier>,
-    /// Whether the verifier keeps the texts of Personal Access Tokens.
+    /// Like [`VerifierSettings::keeps_pat_texts`].
     keeps_pat_texts: bool,
-    /// The identity providers whose tokens are accepted.
     oidc: Vec<Part<OidcPartSettings, Provider>>,
     /// For each identity provider, the claim values that the rules for technical users need. They are not part of
     /// [`OidcPartSettings`], so the keys are not fetched again if only these values change.
@@ -135,7 +133,6 @@ struct LoginSettings {
     provider: LoginServer,
 }
 
-/// The server or file that checks passwords.
 #[derive(Clone, PartialEq)]
 enum LoginServer {
     Users(Vec<(UserId, Zeroizing<String>)>),
@@ -191,12 +188,10 @@ impl Parts {
         self.tls.value.as_ref()
     }
 
-    /// Returns the proxies that may send the certificates of their clients.
     pub(crate) fn forwarders(&self) -> Option<&Forwarders> {
         self.forwarders.as_ref()
     }
 
-    /// Returns the parts of the listener for gateways of API ML.
     pub(crate) fn zaas(&self) -> Option<&ZaasParts> {
         self.zaas.as_ref()
     }
@@ -381,16 +376,14 @@ pub(crate) struct Stores {
     pub(crate) revocations: Arc<DurableStore>,
     /// This gateway as a node. `None` if it shares nothing with other nodes.
     pub(crate) cluster: Option<Cluster>,
-    /// The audit files.
     pub(crate) audit: Option<Arc<AuditFiles>>,
-    /// The recent uses of Personal Access Tokens.
     pub(crate) uses: Arc<TokenUses>,
     /// The revocations of a running API ML. `None` if the gateway does not use them.
     pub(crate) zowe: Option<CachingService>,
 }
 
 impl Stores {
-    /// Returns the store that decides about tokens, and that takes new revocations.
+    /// Returns the store that says whether a token is revoked, and that takes new revocations.
     pub(crate) fn tokens(&self) -> Arc<dyn RevocationStore> {
         let own = self.own_tokens();
         match &self.zowe {
@@ -425,7 +418,7 @@ pub(crate) enum StoresError {
     /// If the gateway started without the audit file, events would not be audited.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
-    /// The mark file cannot be written. A node that makes a new revocation file also writes this mark file. It says
+    /// The mark file cannot be written. A node writes this file when it makes a new revocation file. The mark file says
     /// that the node has not joined the other nodes yet.
     #[error(transparent)]
     Mark(#[from] cluster::MarkError),
@@ -521,7 +514,6 @@ fn audit(file: Option<Arc<AuditFiles>>, counts: Option<&Counts>) -> Audit {
 /// The function must not block.
 pub(crate) type InstancesDocument = Box<dyn Fn(&InstanceStates) -> Value + Send + Sync>;
 
-/// Access to the health of the gateway.
 pub(crate) struct HealthReports {
     pub(crate) needed: NeededParts,
     pub(crate) document: InstancesDocument,
@@ -535,24 +527,22 @@ pub(crate) struct Kept {
     /// The generator with the used time slots. It stays, so that a reload cannot lead to two PassTickets for the same
     /// second.
     generator: LocalGenerator,
-    /// The breaker, which counts refused PassTickets, and stops PassTickets.
+    /// The breaker. If services refuse PassTickets, it stops the making of PassTickets for a user or a key.
     breaker: TicketBreaker,
-    /// The failed logins, and the passwords that were verified.
+    /// The counts of failed logins, and the cache of verified passwords.
     logins: LoginMemory,
     /// The service that forwards requests, with its connections to services. A reload keeps it if its settings have not
     /// changed.
     forward: Part<ForwardSettings, Forward<Connector, Incoming>>,
     /// The maximum number of clients whose requests are counted for rate limits, and the layer that counts them.
     rates: (NonZeroUsize, RateLimitLayer),
-    /// The health of the instances of services.
     instances: Arc<InstanceStates>,
     /// The health checks of instances, and the task that resolves their names.
     instance_tasks: InstanceTasks,
     /// The open WebSockets, event streams and gRPC calls.
     tunnels: Arc<Tunnels>,
-    /// The parts of the gateway that another process can take over.
     hand_over: HandOver,
-    /// The last registry of services.
+    /// The registry of services that was fetched last.
     discovery: Discovery,
     access_logs: AccessLogs,
 }
@@ -616,7 +606,6 @@ impl Kept {
         Self { generator: LocalGenerator::one_shot(config.profiles.clone()), ..self }
     }
 
-    /// Uses `access_logs` for later requests.
     pub(crate) fn with_access_logs(self, access_logs: AccessLogs) -> Self {
         Self { access_logs, ..self }
     }
@@ -704,7 +693,7 @@ macro_rules! routed_stack {
             .option_layer(layers.cors)
             .option_layer($forwarders)
             .layer(probe($crate::stack::Step::Received))
-            // This layer also counts the requests that a later layer rejects.
+            // This layer also counts the requests that the layers below reject.
             .option_layer(layers.requests)
             // SanitizeLayer is in front of all layers below, so that none of them sees headers that clients must not
             // set. It also refuses requests of web pages of other origins, while the request still has `Origin`.
@@ -738,7 +727,6 @@ fn no_probe(_: Step) -> Identity {
     Identity::new()
 }
 
-/// The type of [`Assembled::authenticator`].
 pub(crate) type GatewayAuthenticator =
     Authenticator<Arc<dyn RevocationStore>, Arc<dyn IdentityMapper>>;
 
@@ -758,12 +746,10 @@ pub(crate) struct Assembled<F, S> {
 }
 
 impl<F, S> Assembled<F, S> {
-    /// Returns the path prefix of the auth API.
     pub(crate) fn auth_prefix(&self) -> AuthPrefix {
         self.api.prefix().clone()
     }
 
-    /// Fills the table of routes with the routes of the configuration.
     pub(crate) fn publish_routes(&mut self) {
         let routes = Routes::new(mem::take(&mut self.routes));
         self.shared.replace(routes.expect("the configuration contains each prefix only once"));
@@ -881,8 +867,8 @@ pub(crate) fn assemble<S: SafProvider + Clone>(
     let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
     let found = found.flat_map(|service| &service.schemes);
     if config.routes.iter().chain(found).any(|route| route.client_basic() == ClientBasic::Verify) {
-        // `basic_login` shares the counts of failed logins that `api` has now. Some of the calls above replace these
-        // counts. So `basic_login` is called after them.
+        // Some of the calls above replace the counts of failed logins of `api`. `basic_login` shares these counts, so
+        // its call comes after them.
         authenticator = authenticator.with_passwords(api.basic_login());
     }
     let compatibility = config.compatibility;
@@ -950,8 +936,8 @@ pub(crate) fn services(
     let assembled = assemble(config, parts, kept, audit.clone(), config.saf.clone());
     let Assembled { layers, mut api, implement, of_gateways, routes, shared, .. } = assembled;
     let states = kept.instances.clone();
-    // With discovery, the updater passes the whole table of routes to `states`, so that the states of found instances
-    // stay.
+    // `set_routes` removes the instances of all other routes. With discovery, `routes` lacks the found routes, so the
+    // updater calls `set_routes` later, with the whole table.
     if config.discovery.is_none() {
         states.set_routes(&routes);
     }
@@ -1076,7 +1062,6 @@ fn to_response_body(response: Response<LoggedBody<ResponseBody>>) -> Response<Re
     response.map(ResponseBody::from)
 }
 
-/// Returns what the pages for users need to know.
 fn ui_options(
     config: &Config,
     settings: &UiSettings,

@@ -9,7 +9,6 @@ use tower_passticket::ticket_breaker::TicketBreaker;
 /// The maximum length of the file in bytes. This program never writes a longer file.
 const MAX_LEN: u64 = 16 * 1024 * 1024;
 
-/// Returns the path of the file.
 pub(crate) fn file(config: &Config) -> PathBuf {
     let mut file = OsString::from(&config.revocations);
     file.push(".stopped-tickets");
@@ -17,12 +16,12 @@ pub(crate) fn file(config: &Config) -> PathBuf {
 }
 
 /// Makes the breaker. After a service has refused PassTickets, the breaker stops the making of PassTickets for a user,
-/// for a class of paths or for all users of a key. What the previous process has stopped is read from the file, and
-/// stays stopped.
+/// for a class of paths or for all users of a key. The breaker reads from the file what the previous process has
+/// stopped, and keeps it stopped.
 ///
 /// If the file cannot be read, the gateway starts nevertheless. For each key, the breaker then tries one PassTicket of
-/// one user at a time, until a service accepts one. After refusals for three users, the breaker stops the key. Because
-/// only one PassTicket is tried at a time, a wrong key causes refusals for only three users before this stop.
+/// one user at a time, until a service accepts one. After refusals for three users, the breaker stops the making of
+/// PassTickets with this key. So with a wrong key, z/OS counts wrong passwords for only three users.
 pub(crate) fn breaker(config: &Config) -> TicketBreaker {
     let breaker = TicketBreaker::new(config.profiles.clone(), config.ticket_limits.clone());
     let path = file(config);

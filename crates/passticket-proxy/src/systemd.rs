@@ -1,8 +1,8 @@
 //! Sends messages to systemd (`sd_notify`): whether the gateway is ready, reloads or stops, and whether its worker
 //! threads work.
 //!
-//! A message is one datagram to the socket that the environment variable `NOTIFY_SOCKET` names. No library is used,
-//! because a library would not make the code shorter. Without the variable, nothing is sent.
+//! A message is one datagram to the socket that the environment variable `NOTIFY_SOCKET` names. Without the variable,
+//! nothing is sent.
 
 use std::{
     env,
@@ -28,7 +28,6 @@ use tokio::time::interval;
 pub(crate) struct Notifier(Option<Arc<UnixDatagram>>);
 
 impl Notifier {
-    /// Connects to the socket that `NOTIFY_SOCKET` names, if the variable is set.
     pub(crate) fn from_env() -> Self {
         let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else {
             return Self::default();
@@ -47,7 +46,6 @@ impl Notifier {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// Tells systemd that the gateway reads its configuration again.
     pub(crate) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
@@ -189,7 +187,7 @@ async fn watch(notifier: Notifier, hearts: Arc<Hearts>, every: Duration) {
     }
 }
 
-/// Returns the memory address and the number of beats of each heart.
+/// Returns a pair for each heart: its memory address, which identifies the heart, and how often the heart has beaten.
 fn beats(hearts: &mut Vec<Weak<AtomicU64>>) -> Vec<(usize, u64)> {
     hearts.retain(|heart| heart.strong_count() > 0);
     let beating = hearts.iter().filter_map(Weak::upgrade);

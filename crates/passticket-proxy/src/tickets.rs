@@ -15,8 +15,8 @@ use tower_passticket::{
 
 use crate::providers::Remote;
 
-/// Makes a PassTicket with a key of the gateway, or asks a running Zowe for one. The APPLID decides which of
-/// the two.
+/// Makes a PassTicket with a key of the gateway, or asks a running Zowe for one. The APPLID decides which of the two
+/// happens.
 #[derive(Clone)]
 pub(crate) struct Tickets<G> {
     local: G,
@@ -54,7 +54,6 @@ impl<G: PassTicketGenerator> Tickets<G> {
         zowe.applids.contains(applid).then_some(&zowe.tickets)
     }
 
-    /// Returns the generator of the PassTickets of `applid`.
     fn source(&self, applid: &Applid) -> &dyn PassTicketGenerator {
         match self.zowe(applid) {
             Some(zowe) => zowe,
@@ -73,7 +72,6 @@ impl<G: PassTicketGenerator> Tickets<G> {
         Self { local: self.local.clone(), zowe }
     }
 
-    /// Returns the generator that has the keys of the gateway.
     pub(crate) fn local(&self) -> &G {
         &self.local
     }

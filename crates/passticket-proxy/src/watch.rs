@@ -21,13 +21,11 @@ pub(crate) struct Watch {
 /// The result of a poll.
 #[derive(Debug)]
 pub(crate) enum Polled<T> {
-    /// No file has changed, or the problems were already reported.
+    /// The files were already read without a problem, or their problems were already reported.
     Nothing,
     /// A file may still be changing. Poll again.
     Changing,
-    /// The files were read.
     Read(T, SourceFiles),
-    /// The files have these problems.
     Problems(Vec<String>),
 }
 
@@ -40,8 +38,8 @@ impl Watch {
     }
 
     /// Reads the files now, unless their current versions were already read without a problem. Call this function if
-    /// the operator requests a reload. The operator has then finished editing, so this function does not wait for a
-    /// second poll. It also reports a problem that an earlier poll has reported.
+    /// the operator requests a reload. With the request, the operator says that the files are complete, so this
+    /// function does not wait for a second poll. It also reports a problem that an earlier poll has reported.
     pub(crate) fn poll_now<T>(
         &mut self,
         read: impl FnOnce() -> (Result<T, Vec<String>>, SourceFiles),
@@ -80,7 +78,7 @@ impl Watch {
                 Polled::Read(result, files)
             }
             Err(problems) => {
-                // The files with the problems are watched, too.
+                // Files that this read has found are watched, too, although it had problems.
                 self.last
                     .extend(files.versions().map(|(path, version)| (path.to_owned(), version)));
                 let report = Some((self.last.clone(), problems.clone()));

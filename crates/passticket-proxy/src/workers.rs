@@ -37,7 +37,6 @@ use crate::{
     systemd::Heartbeats,
 };
 
-/// The parts that the worker threads share.
 pub(crate) struct Inbound {
     pub(crate) listeners: SharedListeners,
     /// Each thread sends heartbeats, so that systemd learns if a thread hangs.
@@ -47,7 +46,6 @@ pub(crate) struct Inbound {
 /// The settings and limits of the listeners. Clones share them, and a reload changes them.
 #[derive(Clone)]
 pub(crate) struct SharedListeners {
-    /// The number of worker threads.
     cores: usize,
     pub(crate) gateway: Shared,
     /// The listener for gateways of API ML. `None` if the program has no such listener.
@@ -105,7 +103,7 @@ fn ports(with_zaas: bool) -> Ports {
 
 /// Returns the settings of the listener of the gateway for new connections.
 fn settings(config: &Config, parts: &Parts, access_log: Option<AccessLog>) -> ServerSettings {
-    // If the gateway has no TLS, AT-TLS (the TCP/IP stack of z/OS) encrypts the connections of clients.
+    // If `parts.tls()` is `None`, AT-TLS (TLS by the TCP/IP stack of z/OS) encrypts the connections of clients.
     let mut settings = ServerSettings::new(parts.tls().cloned());
     if let Some(proxies) = &config.trusted_proxies {
         settings = settings.with_trusted_proxies(proxies.clone());
@@ -180,9 +178,7 @@ impl<S: GatewayService> Port<S> {
 /// The maximum times that the program waits before it ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DrainTimes {
-    /// The time for the requests in flight.
     pub(crate) requests: Duration,
-    /// The time for the WebSockets.
     pub(crate) tunnels: Duration,
 }
 
@@ -249,8 +245,8 @@ fn sum(drained: impl IntoIterator<Item = Drained>) -> Drained {
     }
 }
 
-/// The runtime of a worker. It can be dropped in any thread, also in a task of another runtime. This is needed, because
-/// the main thread drops the runtimes of all workers if a worker cannot be started.
+/// The runtime of a worker. It can be dropped in any thread, also in a task of another runtime: if a worker cannot be
+/// started, the main thread drops the runtimes of all workers.
 struct WorkerRuntime(Option<Runtime>);
 
 impl WorkerRuntime {
@@ -258,7 +254,6 @@ impl WorkerRuntime {
         Builder::new_current_thread().enable_all().build().map(|runtime| Self(Some(runtime)))
     }
 
-    /// Runs `worker` in the current thread.
     fn run<T>(self, worker: impl Future<Output = T>) -> T {
         let runtime = self.0.as_ref().expect("only `drop` takes the runtime");
         runtime.block_on(worker)

@@ -11,8 +11,8 @@ use tower_passticket::{
 use crate::listener_tls::{self, ZaasTls};
 
 /// The parts that decide which gateways are trusted. If a reload removes the listener from the configuration, the
-/// listener stays open until the program ends. So the new configuration has these parts, too, with the gateways of the
-/// configuration before it.
+/// listener stays open until the program ends. In this case, the new parts have the gateways of the previous
+/// configuration.
 pub(crate) struct ZaasParts {
     tls: ZaasTls,
     verifier: ClientCertificates,
@@ -41,8 +41,6 @@ impl ZaasParts {
         Ok(Some(Self { tls, verifier, gateways, trusted }))
     }
 
-    /// Returns the TLS settings of the listener. The listener asks its peers for a certificate, even if the port of the
-    /// gateway does not ask its clients for one.
     pub(crate) fn tls(&self) -> &ServerTls {
         &self.tls.value
     }

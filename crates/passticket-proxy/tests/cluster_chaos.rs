@@ -39,13 +39,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// The number of gateways.
 const NODES: usize = 3;
 
 /// The number of Redis servers: one primary and one replica, as `docs/operating/nodes-redis.md` advises.
 const SERVERS: usize = 2;
 
-/// The number of clients that revoke at the same time.
 const REVOKERS: usize = 6;
 
 /// The number of users whose tokens are revoked. A user can have at most 1,000 Personal Access Tokens
@@ -66,10 +64,9 @@ const RECOVERY: Duration = Duration::from_secs(60);
 /// When the nodes have confirmed this number of revocations since the last event, they have recovered from this event.
 const AFTER_RECOVERY: u64 = 10;
 
-/// The test makes at least this many events, unless its maximum time passes before.
+/// The test makes at least this many events, unless it reaches its maximum time first.
 const MIN_EVENTS: u64 = 20;
 
-/// The number of kinds of events.
 const KINDS: usize = 16;
 /// The kind of event that kills the primary.
 const FAILOVER: usize = 9;
@@ -100,7 +97,7 @@ impl Random {
     }
 }
 
-/// The treatment of bytes on a link.
+/// How a link treats connections and their data.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Flow {
     Open,
@@ -112,7 +109,6 @@ enum Flow {
     Delayed(Duration),
 }
 
-/// A TCP proxy on loopback.
 #[derive(Clone)]
 struct Link {
     port: u16,
@@ -120,9 +116,9 @@ struct Link {
 }
 
 impl Link {
-    /// Forwards connections to `target`. In the answers, replaces the first port of each pair by the second one:
-    /// Sentinel names the servers by their ports, and the node must connect to them through its own links. All ports
-    /// have five digits, because a replacement must have the same length.
+    /// Forwards connections to `target`. In the answers, replaces the first port of each pair by the second one. The
+    /// reason: Sentinel names the servers by their ports, but the node must connect to them through its own links. All
+    /// ports have five digits, because a replacement must have the same length.
     async fn to(target: u16, replace: Vec<(u16, u16)>) -> Self {
         let listener = listen_on_five_digits().await;
         let port = listener.local_addr().unwrap().port();
@@ -196,7 +192,6 @@ async fn copy(
     }
 }
 
-/// Replaces a text with another text of the same length.
 fn replace_all(bytes: &mut [u8], text: &[u8], with: &[u8]) {
     assert_eq!(text.len(), with.len());
     for at in 0..bytes.len().saturating_sub(text.len() - 1) {
@@ -206,7 +201,6 @@ fn replace_all(bytes: &mut [u8], text: &[u8], with: &[u8]) {
     }
 }
 
-/// The processes of a gateway.
 #[derive(Default)]
 struct Processes {
     current: Option<Child>,
@@ -216,7 +210,6 @@ struct Processes {
 }
 
 impl Processes {
-    /// Forgets the processes that have ended.
     fn update(&mut self) {
         for process in [&mut self.current, &mut self.successor] {
             process.take_if(|child| child.try_wait().unwrap().is_some());
@@ -273,7 +266,6 @@ impl Member {
         can_begin
     }
 
-    /// Starts the process again whenever it has ended.
     async fn keep_running(self: Arc<Self>) {
         loop {
             sleep(Duration::from_millis(100)).await;
@@ -310,7 +302,6 @@ impl Drop for Member {
     }
 }
 
-/// The observations of the test.
 #[derive(Default)]
 struct Seen {
     events: AtomicU64,
@@ -342,7 +333,6 @@ fn lease() -> Duration {
     Duration::from_secs(variable("CLUSTER_LEASE").unwrap_or(1))
 }
 
-/// A real deployment: the servers, the nodes, and the links between them.
 struct Deployment {
     servers: Vec<Redis>,
     _sentinel: test_support::redis::Sentinel,
@@ -407,7 +397,6 @@ impl Deployment {
         Self { servers, _sentinel: sentinel, members, users, site }
     }
 
-    /// Waits until all nodes accept the token.
     async fn wait_until_accepted(&self, token: &Token) {
         for member in &self.members {
             let accepted = async {
@@ -721,7 +710,6 @@ async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
     let kept = deployment.login().await;
     deployment.wait_until_accepted(&kept).await;
 
-    // Measures revocations without events.
     let seen = Arc::<Seen>::default();
     let quiet =
         |seen: &Seen| seen.confirmed.load(SeqCst) + seen.unconfirmed.load(SeqCst) >= QUIET as u64;
@@ -809,7 +797,7 @@ async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
         "first failover: Redis accepts writes again at {:.2} s; after this, a node refuses tokens for {refused:?} at most",
         writable_again.as_secs_f64()
     );
-    // The limit is the lease time plus two seconds. The two seconds are for differences of the clocks and for a busy
+    // The limit is the lease time plus two seconds. The two seconds allow for differences of the clocks and for a busy
     // machine.
     let limit = lease() + Duration::from_secs(2);
     assert!(refused <= limit, "CLUSTER_SEED={seed}: a node refused tokens for {refused:?}");

@@ -37,10 +37,8 @@ use tokio::{
 };
 use tower_passticket::tls::Server;
 
-/// This flag tells the clients to stop.
 type Stop = Arc<AtomicBool>;
 
-/// The duration of the test if the environment variable `SOAK_SECONDS` is not set.
 const DEFAULT_SECONDS: u64 = 60;
 
 /// The names and the responses of the broken services. The service `healthy` is separate.
@@ -132,7 +130,6 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     Ok(Response::new(Full::new(body.unwrap_or_default())))
 }
 
-/// The resources that the process uses.
 #[derive(Debug)]
 struct Usage {
     resident_kib: u64,

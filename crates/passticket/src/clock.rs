@@ -1,4 +1,4 @@
-//! The time. Code that depends on the time reads it from a [`Clock`], so that tests can set it.
+//! The time. Code reads the current time from a [`Clock`], so that tests can set it.
 
 use std::{
     fmt,

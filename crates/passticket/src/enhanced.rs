@@ -141,7 +141,7 @@ pub(super) struct Pair<'a, K: ?Sized> {
 }
 
 impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
-    /// Does steps 1 and 2, which do not depend on the time.
+    /// Does steps 1 and 2.
     pub(super) fn new(
         key: &'a K,
         alphabet: EnhancedType,

@@ -25,8 +25,8 @@ use super::{
 use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// Makes PassTickets that are valid now. [`LocalGenerator`] computes tickets from [`KeyProfiles`]. Implement this trait
-/// to get tickets from another system, for example from a service on z/OS. With such a service, the keys stay in ICSF,
-/// the key store of z/OS.
+/// to get tickets from another system, for example from a service on z/OS. The keys then stay in ICSF, the
+/// cryptographic service of z/OS.
 ///
 /// The trait is object-safe, and an `Arc` of a generator is also a generator. So a program that chooses a generator at
 /// run time can use `Arc<dyn PassTicketGenerator>`.
@@ -102,9 +102,9 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         None
     }
 
-    /// Does the same as [`generate`](Self::generate), for a caller that may have a token of the user. `token` is a
-    /// login token with which the user has authenticated, or `None`. If [`needs_token`](Self::needs_token) returns
-    /// `false`, the token is not read, and a caller may pass `None`.
+    /// Makes a ticket like [`generate`](Self::generate). `token` is the login token with which the user has
+    /// authenticated. The caller passes `None` if it has no such token. It may also pass `None` if
+    /// [`needs_token`](Self::needs_token) returns `false`, because the token is then not read.
     ///
     /// Implement this method if the system that makes the tickets requires a token of the user. By default, the token
     /// is ignored.
@@ -125,12 +125,11 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
 
     /// Checks for errors that do not depend on permissions, such as an `applid` without a key.
     ///
-    /// A caller that checks permissions calls this method before that check. Otherwise a missing key would be reported
-    /// as a missing permission. This method must not wait and must have no side effects. The default implementation
-    /// returns `Ok`.
+    /// A caller that checks permissions calls this method first, so that it does not report a missing key as a missing
+    /// permission. This method must not wait and must have no side effects. The default implementation returns `Ok`.
     ///
     /// # Errors
-    /// The error that [`generate`](Self::generate) would return.
+    /// One of the errors of [`generate`](Self::generate).
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
         let _ = (user, applid);
         Ok(())
@@ -216,17 +215,16 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// - tickets whose key is in a [`KeySource`](super::KeySource) with [threads](super::KeySource::threads).
 ///
 /// # Replay protection
-/// How many tickets a user can get depends on the [`Replay`] of the profile.
-///
 /// With [`Replay::Allowed`], a ticket is for the current second. All requests of a user for an APPLID in this second
 /// get the same ticket. The number of requests is not limited. With [`KeyProfile::with_reuse`] and a
 /// [ticket cache](Self::with_ticket_cache), the requests of several seconds get the same ticket.
 ///
 /// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never the same ticket twice. The
-/// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
-/// profile's window if this is shorter (15 s with the default window of enhanced tickets). So after a pause, a user can
-/// get up to 61 tickets immediately one after the other (16 with this default window). A request beyond this limit gets
-/// an error with a [`NoTimeSlot`], because the service would refuse a ticket that it has already received.
+/// second of a ticket is called its time slot. If a time slot is not used in its second, the generator can use it
+/// later, for at most 60 s. If a quarter of the profile's window is shorter than 60 s, this quarter is the limit: 15 s
+/// with the default window of enhanced tickets. So after a pause, a user can get up to 61 tickets in one second (16
+/// with this default window). A request beyond this limit gets an error with a [`NoTimeSlot`], because the service
+/// would refuse a ticket that it has already received.
 ///
 /// - Clones of a generator share their time slots. Generators from several calls of [`new`](Self::new), or in several
 ///   processes, share them only with [`with_shared_time_slots`](Self::with_shared_time_slots). Without shared time
@@ -235,10 +233,10 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// - A generator makes no ticket for the second in which it starts, because a previous process may have made the same
 ///   ticket. There are two exceptions: a generator from [`one_shot`](Self::one_shot), and a generator that
 ///   [continues](Self::continue_time_slots) the time slots of another process.
-/// - If a profile has a [next key](KeyProfile::with_next_key), the current time decides which key makes a ticket. The
-///   time slot of the ticket does not decide this.
-/// - If the clock is set back while the generator exists, no ticket is made twice. While the clock is more than 60 s
-///   (or a quarter of the window) behind its latest time, no tickets are made.
+/// - If a profile has a [next key](KeyProfile::with_next_key), the current time decides which key makes a ticket, not
+///   the time slot of the ticket.
+/// - If the clock is set back while the generator exists, no ticket is made twice. While the clock is further behind
+///   its latest time than 60 s (or a quarter of the window), the generator makes no tickets.
 ///
 /// # Example
 /// ```
@@ -304,8 +302,8 @@ impl LocalGenerator {
     /// Creates a generator for a short job that makes a few tickets and exits.
     ///
     /// With [replay protection](#replay-protection), a generator from [`new`](Self::new) makes no ticket in the second
-    /// in which it starts. A short job may not want to wait for the next second. So a generator from `one_shot` also
-    /// makes tickets for this second. Everything else about replay protection stays the same.
+    /// in which it starts. A generator from `one_shot` also makes tickets for this second, so a short job need not wait
+    /// for the next second. Everything else about replay protection stays the same.
     ///
     /// **The trade-off:** another process may make a ticket for the same user and APPLID in this second. In that case,
     /// both tickets are equal, and the service accepts only the first ticket that it receives.
@@ -371,9 +369,10 @@ impl LocalGenerator {
     /// share their time slots. So they never make two tickets with replay protection for the same user, APPLID and
     /// second. The new generator has no [ticket cache](Self::with_ticket_cache).
     ///
-    /// If `self` has a profile for an APPLID that allows replay, or no profile for it, tickets for this APPLID may have
-    /// been made without time slots. If `profiles` has a profile with replay protection for this APPLID, the new
-    /// generator makes tickets for it only from the next second on.
+    /// An APPLID can get replay protection by this call: `profiles` has a profile with replay protection for the
+    /// APPLID, but `self` has a profile without replay protection, or no profile. In this case, tickets for the APPLID
+    /// may have been made without time slots. So the new generator makes tickets for the APPLID only from the next
+    /// second on.
     #[must_use]
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
         let were_protected = self.profiles.fully_protected();
@@ -391,8 +390,8 @@ impl LocalGenerator {
     /// - [`SafReturnCodes::INTERNAL`] with a [`NoTimeSlot`] if the profile has replay protection and there is no time
     ///   slot for the ticket.
     /// - [`SafReturnCodes::INTERNAL`] with [`is_unavailable`](GenerateError::is_unavailable) if the
-    ///   [`KeySource`](super::KeySource) of the profile fails or is too slow, or if the ticket needs a [shared time
-    ///   slot](Self::with_shared_time_slots).
+    ///   [`KeySource`](super::KeySource) of the profile fails or is too slow. The error is the same if the ticket needs
+    ///   a [shared time slot](Self::with_shared_time_slots), because this function cannot wait for the store.
     pub fn generate_now(
         &self,
         user: &UserId,
@@ -533,21 +532,21 @@ impl LocalGenerator {
         }
     }
 
-    /// Hands the time slots of this generator and of its clones over to another process. From now on, a request for a
-    /// ticket with replay protection gets the error [`NoTimeSlot::HandedOver`]. The other process calls
-    /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and each user
-    /// keeps the unused slots.
+    /// Hands the time slots of this generator and of its clones over to another process. After this call, a request for
+    /// a ticket with replay protection gets the error [`NoTimeSlot::HandedOver`]. The other process calls
+    /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and the other
+    /// process can use the unused slots.
     pub fn hand_over_time_slots(&self) -> UsedTimeSlots {
         self.slots.hand_over(self.profiles.fully_protected().into_iter().collect())
     }
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
     ///
-    /// Time slots for which the other process may have made tickets are not used:
+    /// This generator skips time slots for which the other process may have made tickets:
     /// - If some users of an APPLID had no replay protection in the other process, it made their tickets without time
-    ///   slots. So all slots of this APPLID up to now are skipped.
+    ///   slots. So the generator skips all slots of this APPLID up to now.
     /// - With [shared time slots](Self::with_shared_time_slots), the shared store may not know the slots of the other
-    ///   process. So all slots up to the latest second that the two processes have recorded are skipped.
+    ///   process. So the generator skips all slots up to the latest second that one of the two processes has seen.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
@@ -636,7 +635,7 @@ impl PassTicketGenerator for LocalGenerator {
     fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
         let profile = self.profiles.find(user, applid)?.at(self.clock.now());
         let window = profile.making_window();
-        // A ticket can be for a time slot of the past, or it can be a ticket that is reused.
+        // The ticket may be for an earlier time slot, or it may be a reused ticket.
         let oldest = match profile.replay() {
             Replay::Protected => Duration::from_secs(spare_secs(window)),
             Replay::Allowed => profile.reuse(),
@@ -763,9 +762,9 @@ impl GenerateError {
         Self::because(user, applid, Why::Stopped { retry_after })
     }
 
-    /// Creates an error of a generator that gets tickets from another system, which authenticates the user. The user
-    /// has no credential for this system, or the system does not accept it. The return codes are
-    /// [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 401.
+    /// Creates an error of a generator that gets tickets from another system, if this system must authenticate the
+    /// user. The error means that the user has no credential for the system, or that the system does not accept the
+    /// credential. The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 401.
     pub const fn not_authenticated(user: UserId, applid: Applid) -> Self {
         Self::because(user, applid, Why::NotAuthenticated)
     }
@@ -790,7 +789,8 @@ impl GenerateError {
         matches!(self.why, Why::NotAuthenticated)
     }
 
-    /// Returns the text for the client: the meaning of the return codes, or that the credential is not accepted.
+    /// Returns the text for the client. The text says what the return codes mean, or that the credential is not
+    /// accepted.
     pub fn text(&self) -> Cow<'static, str> {
         match self.why {
             Why::NotAuthenticated => Cow::Borrowed(NOT_AUTHENTICATED),
@@ -859,8 +859,8 @@ impl GenerateError {
 
 /// The return codes of `R_ticketserv` and `R_GenSec`, the z/OS services that make PassTickets.
 ///
-/// The first code comes from SAF (System Authorization Facility, the interface to the security product), and the other
-/// two codes come from RACF (IBM's security product for z/OS). `Display` writes all three codes, such as `8/16/28`.
+/// The first code comes from SAF (System Authorization Facility, the interface to the security product). The other two
+/// codes come from RACF (IBM's security product for z/OS). `Display` writes all three codes, such as `8/16/28`.
 /// [`text`](Self::text) gives the meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SafReturnCodes {
@@ -892,8 +892,7 @@ impl SafReturnCodes {
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
     /// 8/16/28: the APPLID has no key.
     pub const NO_PROFILE: Self = Self { saf: 8, racf: 16, reason: 28 };
-    /// 8/16/32: the ticket cannot be made with this key. These codes are also used if tickets are
-    /// [stopped](GenerateError::stopped).
+    /// 8/16/32: the ticket cannot be made with this key. These are also the codes of [`GenerateError::stopped`].
     pub const STOPPED: Self = Self { saf: 8, racf: 16, reason: 32 };
 
     /// The return codes that have a fixed [`text`](Self::text). No two of them have the same text.
@@ -914,8 +913,8 @@ impl SafReturnCodes {
         (8, 16, 32),
     ];
 
-    /// Returns the codes of the failure with this [`text`](Self::text). Returns `None` if the text is not known, or if
-    /// several codes have it.
+    /// Returns the codes that have this [`text`](Self::text). Returns `None` if the text is not known, or if several
+    /// codes have this text.
     ///
     /// ```
     /// use passticket::SafReturnCodes;

@@ -78,7 +78,7 @@ pub trait KeySource: fmt::Debug + Send + Sync + 'static {
     /// | [`EnhancedUpper`](Algorithm::EnhancedUpper), [`EnhancedMixed`](Algorithm::EnhancedMixed) | HMAC-SHA-512 | 16 or 20 bytes | the left 8 bytes of the MAC |
     ///
     /// # Errors
-    /// [`KeySourceError`] if the key cannot be used now. The ticket is then not made or not accepted.
+    /// [`KeySourceError`] if the key cannot be used now. Tickets are then neither made nor accepted.
     fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError>;
 
     /// Returns the threads for calls of [`compute`](Self::compute) in asynchronous code. The default is `None`:
@@ -90,7 +90,7 @@ pub trait KeySource: fmt::Debug + Send + Sync + 'static {
 
 /// Threads that may wait for a key, such as a key in a hardware security module.
 pub trait KeyThreads: fmt::Debug + Send + Sync + 'static {
-    /// Runs `work` on one of the threads. The result is `Ok` after `work` has run to its end.
+    /// Runs `work` on one of the threads. The future returns `Ok` when `work` has run to its end.
     ///
     /// An implementation must limit how much work waits, and for how long. If the caller drops the future, work that
     /// has not begun should not run.

@@ -79,7 +79,7 @@ pub(super) struct Pair<'a, K: ?Sized> {
 }
 
 impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
-    /// Does steps 1 to 3 and computes the pads of step 5. None of these values depends on the time.
+    /// Does steps 1 to 3 and computes the pads of step 5.
     pub(super) fn new(key: &'a K, user: &UserId, applid: &Applid) -> Result<Self, K::Error> {
         let user = user.to_ebcdic();
         let r1 = key.encrypt(u64::from_be_bytes(user))?;
@@ -150,9 +150,9 @@ fn translate(bits: u32) -> [u8; LEN] {
 
 /// Reverses step 6. Returns `None` if no value of 32 bits gives this text.
 ///
-/// The character with index `v` stands for the group `v` or the group `v + 36`. These two candidates end with the same
-/// two bits, because 36 is a multiple of 4. But they begin with different bits. A group begins with the last two bits
-/// of the group before it, so at most one of the two candidates fits.
+/// The character with index `v` stands for the group `v` or the group `v + 36`. The first two bits of a group equal the
+/// last two bits of the group before it. The two candidates have different first two bits, so at most one of them fits.
+/// Both have the same last two bits, because 36 is a multiple of 4.
 fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
     let mut indexes = [0; LEN];
     for (index, character) in indexes.iter_mut().zip(ticket) {

@@ -27,9 +27,9 @@
 //! - a secret key. z/OS keeps the key of each application in a profile of class `PTKTDATA`. This crate keeps the key in
 //!   a [`KeyProfile`].
 //!
-//! The same inputs give the same ticket. The system that evaluates (checks) a ticket has the same key. It compares the
-//! time of the ticket with its own clock. By default, it accepts a ticket if the time of the ticket is at most
-//! [`DEFAULT_WINDOW`] (or [`DEFAULT_ENHANCED_WINDOW`]) earlier or later than its clock.
+//! The same inputs give the same ticket. The system that evaluates (checks) a ticket has the same key. This system
+//! compares the time of the ticket with its own clock. By default, it accepts a ticket if the time of the ticket is at
+//! most [`DEFAULT_WINDOW`] (or [`DEFAULT_ENHANCED_WINDOW`]) earlier or later than its clock.
 //!
 //! # Algorithms
 //!
@@ -49,9 +49,9 @@
 //! has a few tickets can find the key by trying all keys.
 //!
 //! Both algorithms combine the time with a value that depends on the user, the APPLID and the key. Then they run six
-//! Feistel rounds on the result. The rounds can run backwards. So the evaluation of a ticket computes the time of the
-//! ticket. It does not try each of the 1201 seconds of the default window, and costs only as much as generating a
-//! ticket. The algorithms allocate no memory.
+//! Feistel rounds on the result. The rounds can run backwards. So the evaluation computes the time of the ticket, and
+//! need not try each of the 1201 seconds of the default window. It costs as much as generating a ticket. The algorithms
+//! allocate no memory.
 //!
 //! Two of the DES blocks, or one of the HMACs, do not depend on the time.
 //! [`KeyProfile::for_user`] computes them once for several tickets of a user.

@@ -28,7 +28,6 @@ pub(crate) struct RouteUpdater {
     settings: DiscoverySettings,
     /// The routes of the static definitions.
     defined: Vec<ConfiguredRoute>,
-    /// The services of the static definitions.
     listed: Vec<ListedService>,
     /// Adds the implementation of the scheme to a route.
     implement: Box<dyn Fn(&ConfiguredRoute) -> Route + Send>,
@@ -39,14 +38,13 @@ pub(crate) struct RouteUpdater {
     checks: Option<FoundChecks>,
 }
 
-/// The numbers of services and instances of a registry that the gateway uses, and the instances that it refuses.
+/// What the gateway uses of a registry, and what it refuses.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     /// The number of services that the configuration names, and that have an instance that is up.
     pub(super) trusted: usize,
     /// The number of other services with an instance that is up.
     pub(super) others: usize,
-    /// The number of instances that are up.
     pub(super) instances: usize,
     /// The refused instances: service, id and reason.
     pub(super) refused: BTreeSet<(ServiceId, String, String)>,
@@ -56,8 +54,8 @@ pub(super) struct Applied {
 
 impl RouteUpdater {
     /// Creates an updater. `defined` and `listed` are the routes and services of the static definitions. `implement`
-    /// adds the implementation of the scheme to a route. The updater replaces the content of `routes` and
-    /// `services`. In `states`, it keeps only the instances of these routes.
+    /// adds the implementation of the scheme to a route. The updater replaces the content of `routes` and `services`.
+    /// In `states`, it keeps only the instances of the new routes.
     pub(crate) fn new(
         settings: DiscoverySettings,
         defined: Vec<ConfiguredRoute>,
@@ -71,17 +69,14 @@ impl RouteUpdater {
         Self { settings, defined, listed, implement, routes, services, states, checks: None }
     }
 
-    /// Adds health checks for the instances of trusted services.
     pub(crate) fn with_checks(self, checks: Option<FoundChecks>) -> Self {
         Self { checks, ..self }
     }
 
-    /// Returns the URLs of Eureka.
     pub(super) fn eureka(&self) -> &[Address] {
         &self.settings.eureka
     }
 
-    /// Replaces the routes and the services.
     pub(super) fn apply(&mut self, registry: &Registry) -> Applied {
         let is_defined = |id: &ServiceId| self.defined.iter().any(|route| route.service() == id);
         let found = find(registry, &self.settings, is_defined);
@@ -152,8 +147,8 @@ impl RouteUpdater {
             }
         }
         let mut planned: Vec<_> = planned.into_values().collect();
-        // A service whose instances are missing, or not known yet, keeps its paths. Requests for them get 503 and not
-        // 404.
+        // A service of the configuration keeps its paths even if no instance is known. Requests for these paths get
+        // 503, not 404.
         for trusted in &self.settings.services {
             let is_planned = planned.iter().any(|it| *it.route.service() == trusted.id);
             let template = trusted.schemes.first().filter(|_| !is_planned);
@@ -162,13 +157,11 @@ impl RouteUpdater {
         (planned, left_out)
     }
 
-    /// Returns the settings for the found routes of a service: routes that are in the registry and in no static
-    /// definition.
     fn templates_of<'s>(&'s self, service: &FoundService<'s>) -> Templates<'s> {
         let Some(trusted) = service.trusted else { return Templates::WithoutCredentials };
         let defined: Vec<_> =
             self.defined.iter().filter(|route| *route.service() == service.id).collect();
-        // If the service has a definition, the scheme of the definition is used.
+        // The scheme of a definition has precedence.
         let scheme = defined.first().map_or_else(|| trusted.scheme(), |first| first.scheme());
         Templates::Trusted { service: trusted.service, scheme, defined }
     }
@@ -213,7 +206,7 @@ enum Templates<'s> {
 }
 
 impl Templates<'_> {
-    /// Makes a route. Returns `None` if the path cannot be a route.
+    /// Returns `None` if the path cannot be a route.
     fn route(&self, id: &ServiceId, path: &str, upstream: Upstream) -> Option<ConfiguredRoute> {
         match self {
             Self::WithoutCredentials => {
@@ -318,7 +311,6 @@ fn describe(service: &FoundService<'_>, first: &FoundInstance<'_>) -> ListedServ
     listed
 }
 
-/// Describes the scheme of a service.
 pub(crate) fn listed_authentication(scheme: ServiceScheme) -> ListedAuthentication {
     let mut authentication = ListedAuthentication::new(scheme.name());
     authentication.applid = scheme.applid();
@@ -389,7 +381,6 @@ mod tests {
             Self { updater, routes, services }
         }
 
-        /// Applies a registry. Returns each route with its instances.
         fn apply(&mut self, registrations: &[&str]) -> Vec<String> {
             let registry = registry(registrations);
             let found = find(&registry, &self.updater.settings, |id| {

@@ -127,9 +127,9 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         );
         commands.note_line("SET RESOURCE(RDA)");
         for user in users {
-            // This command is written as a comment, and it may be longer than a line. `run_long` is not used, because
-            // it would end the first line with +. If a comment ends with + or -, ACF2 may read the next line as a part
-            // of the comment. `note` adds no + at the end of a line.
+            // This command is a comment, which may be longer than a line. `run_long` would end the first line with +.
+            // But after a comment line that ends with + or -, ACF2 may read the next line as a part of the comment.
+            // `note` adds no +.
             commands.note(&format!(
                 "RECKEY ZOWE ADD(APIML.DELEGATE.PASSTICKET UID({user}) SERVICE(READ) ALLOW)",
             ));

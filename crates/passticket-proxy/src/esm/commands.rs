@@ -1,5 +1,4 @@
-//! Formats commands and comments as lines of at most 72 columns (*TSO/E Command Reference*, *TSO/E
-//! User's Guide*).
+//! Writes commands and comments in lines of at most 72 columns (*TSO/E Command Reference*, *TSO/E User's Guide*).
 //!
 //! TSO is the command line of z/OS. A batch job reads TSO commands from the data set SYSTSIN.
 
@@ -23,7 +22,6 @@ pub struct Commands {
     comments: Comments,
 }
 
-/// The syntax of comments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Comments {
     /// `/* text */`, as in TSO. This syntax is for RACF and Top Secret commands.
@@ -33,7 +31,6 @@ enum Comments {
 }
 
 impl Commands {
-    /// Makes commands that begin with a comment.
     pub(super) fn new(title: &str) -> Self {
         let mut commands = Self { lines: Vec::new(), comments: Comments::Tso };
         commands.note(title);
@@ -123,10 +120,10 @@ impl Commands {
 
 /// Returns the position at which to break a line within an operand: between two letters or digits.
 ///
-/// TSO removes blanks at the beginning of the next line. A line that is broken between two letters or digits loses
-/// nothing, because the next line begins with a letter or a digit. For the same reason, the next line cannot begin a
-/// comment or end the input data. Texts that the types in [`super::operand`] accept contain two adjacent letters or
-/// digits at least about every 20 characters. So such a position is always near the end of the line.
+/// The next line then begins with a letter or a digit. So it loses nothing (TSO removes only blanks at its beginning),
+/// and it cannot begin a comment or end the input data. Texts that the types in [`super::operand`] accept contain two
+/// adjacent letters or digits at least about every 20 characters. So such a position is always near the end of the
+/// line.
 fn split(line: &str) -> usize {
     let bytes = line.as_bytes();
     let fits = COLUMNS - 1;

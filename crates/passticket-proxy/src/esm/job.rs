@@ -1,8 +1,8 @@
 //! Makes the batch job that puts a PassTicket key into the CKDS, the key store of ICSF. ICSF is the cryptographic
 //! service of z/OS.
 //!
-//! The job contains no key, because the text of a job stays in the spool. The job reads the key from a data set, or
-//! makes the key.
+//! The job reads the key from a data set, or makes the key. The text of the job contains no key, because z/OS keeps
+//! this text in the spool.
 //!
 //! Sources: IBM, *ICSF Application Programmer's Guide* (Key Token Build2, Key Part Import2, Random Number Generate
 //! Long, CKDS Key Record Create2), *ICSF Administrator's Guide* (KGUP), *TSO/E REXX Reference* (LINKPGM, EXECIO);
@@ -68,7 +68,7 @@ impl fmt::Display for Job {
     }
 }
 
-/// There is no job for this key.
+/// The reason why there is no job for a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoKeyJob {
     /// Only RACF keeps PassTicket keys in the CKDS in a documented way.
@@ -103,7 +103,6 @@ pub fn key_job(esm: Esm, application: &Application, origin: KeyOrigin) -> Result
 const NOT_RUN: &str = "This job has not run on z/OS yet. Read it, and run it with a test key and a \
                        test label first.";
 
-/// The first lines of each job.
 fn begin(name: &str, purpose: &str) -> Job {
     let mut job = Job { lines: Vec::new() };
     job.add(format!("//{name:<8} JOB (ACCOUNT),'PASSTICKET KEY',CLASS=A,MSGCLASS=X"));

@@ -25,15 +25,15 @@
 //!
 //! # Format
 //!
-//! TSO is the command line of z/OS. A result can be the input of a batch job that runs TSO commands (program IKJEFT01,
-//! `//SYSTSIN`). An administrator can also type the result line by line at a terminal. The result of [`key_job`] is a
+//! TSO is the command line of z/OS. The administrator can use the commands as the input of a batch job that runs TSO
+//! commands (program IKJEFT01, `//SYSTSIN`), or type them line by line at a terminal. The result of [`key_job`] is a
 //! complete job.
 //!
 //! Comments have the syntax of TSO. Between `ACF` and `END`, comments begin with an asterisk, as the `ACF` command
 //! requires. If a RACF command defines a profile that already exists, the command issues a message and changes nothing.
 //! The commands of [`passticket`], [`keys`], [`delegate`] and [`identity`] make definitions, refresh them in storage,
-//! and show the result. For RACF, they also activate the class. If a command is not publicly documented, the result has
-//! a comment in its place.
+//! and show the result. For RACF, they also activate the class. In place of a command that is not publicly documented,
+//! the result has a comment.
 //!
 //! Input texts ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked when they are parsed, so
 //! that an input text cannot become a command. In commands for RACF and Top Secret, an input text is between
@@ -95,7 +95,7 @@ pub enum Esm {
 impl Esm {
     const ALL: [Self; 3] = [Self::Racf, Self::Acf2, Self::TopSecret];
 
-    /// Returns the text that [`FromStr`] accepts for this product.
+    /// Returns `racf`, `acf2` or `tss`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Racf => "racf",
@@ -104,7 +104,6 @@ impl Esm {
         }
     }
 
-    /// Returns the name of the product in comments and messages.
     const fn name(self) -> &'static str {
         match self {
             Self::Racf => "RACF",
@@ -113,7 +112,7 @@ impl Esm {
         }
     }
 
-    /// Makes commands that begin with a comment. The comment names the product, the topic and the values of the topic.
+    /// Begins the commands with a comment that names the product, the topic, and the values of the topic.
     fn title(self, topic: &str, values: &[String]) -> Commands {
         Commands::new(&format!("{}, {topic}: {}", self.name(), values.join(", ")))
     }
@@ -368,7 +367,7 @@ pub fn identity(
     Ok(commands)
 }
 
-/// The values that both kinds of mapping need: the mapping of an e-mail address and the mapping of a certificate.
+/// The values that the mapping of an e-mail address and the mapping of a certificate both need.
 #[derive(Clone, Copy)]
 struct Mapping<'a> {
     gateway: &'a UserId,
@@ -387,8 +386,8 @@ pub struct NotWritable {
     text: String,
 }
 
-/// Returns the applications with a legacy key. For each application with an enhanced key, this function adds a comment.
-/// The comment says that there is no command, and that the administrator should read `see`.
+/// Returns the applications with a legacy key. For each application with an enhanced key, adds a comment: there is no
+/// command, and the administrator should read `see`.
 fn legacy_only(
     commands: &mut Commands,
     applications: &[Application],
@@ -410,7 +409,7 @@ fn legacy_only(
     legacy
 }
 
-/// Returns the comment for a product whose records contain one mapping each. `name` is the name of the record.
+/// Returns the comment for a product in which each record contains one mapping. `name` is the name of the record.
 fn one_mapping(user: &UserId, name: &str) -> String {
     format!(
         "Each record contains one mapping. To map a second identity to {user}, write another name \

@@ -22,14 +22,13 @@ use tower_passticket::{
 /// it has this many consecutive positions at which it cannot be broken.
 const UNBROKEN: usize = 20;
 
-/// The texts that one type of operand permits.
 struct Rule {
     name: &'static str,
     /// The permitted characters in addition to letters and digits.
     characters: &'static str,
     /// The maximum length in characters. All permitted characters are ASCII.
     max_len: usize,
-    /// The last part of an error text. It says what to write instead.
+    /// The last part of an error text: what to write instead.
     remedy: &'static str,
 }
 
@@ -113,7 +112,7 @@ impl OperandError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OperandProblem {
-    /// The text has no characters.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
     /// The text is longer than this number of characters.

@@ -18,8 +18,8 @@ const DEFINED: &str = "If a profile already exists, RDEFINE issues a message and
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.note(DEFINED);
-    // GENERIC is the first command: if the class has no generic profiles, an asterisk in the name of a
-    // profile is an ordinary character.
+    // This command comes first: if the class permits no generic profiles, an asterisk in the name of a profile is an
+    // ordinary character.
     commands.run("SETROPTS GENERIC(PTKTDATA)");
     commands.run("SETROPTS CLASSACT(PTKTDATA) RACLIST(PTKTDATA)");
     for applid in applids {

@@ -29,7 +29,6 @@ pub(super) struct Captured {
     pub(super) head: Parts,
 }
 
-/// The connector. Its clones share the captured request.
 #[derive(Clone, Default)]
 pub(super) struct Capture(Arc<Mutex<Option<Captured>>>);
 

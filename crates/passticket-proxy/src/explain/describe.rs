@@ -19,7 +19,6 @@ pub(super) struct Verdict {
     pub(super) text: String,
 }
 
-/// Writes all sections. Returns the first line.
 pub(super) fn describe(facts: &Facts<'_>, report: &mut Report) -> Verdict {
     facts.route(report);
     facts.credential(report);
@@ -125,7 +124,6 @@ impl Facts<'_> {
         matches!(self.proof(), Some(Proof::Pat(_))).then(|| zowe.url.to_string())
     }
 
-    /// Returns what the scheme of the route makes.
     fn made(&self) -> String {
         let scheme = self.route_of().map_or("", |route| route.scheme().name());
         match scheme {

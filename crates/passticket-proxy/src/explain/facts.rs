@@ -11,7 +11,6 @@ use tower_passticket::{
 use super::{probe::Seen, request::Prepared, walk::Walked};
 use crate::stack::{GatewayAuthenticator, Step};
 
-/// All that the explanation is made from.
 pub(super) struct Facts<'a> {
     pub(super) config: &'a Config,
     pub(super) authenticator: &'a GatewayAuthenticator,

@@ -12,8 +12,8 @@ const MAX_VALUE: usize = 256;
 
 const MASK: &str = "********";
 
-/// Returns the names of the headers for which `after` has fewer values than `before`, or no value. Also returns
-/// `Cookie` if its value has changed.
+/// Returns the names of the headers for which `after` has fewer values than `before`. Also returns `Cookie` if its
+/// value has changed.
 pub(super) fn removed(before: Option<&HeaderMap>, after: Option<&HeaderMap>) -> Vec<HeaderName> {
     let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
     let is_removed = |name: &&HeaderName| {
@@ -64,8 +64,8 @@ fn scheme_value(name: &HeaderName, value: &str) -> String {
     }
 }
 
-/// The headers of the client and of the proxy whose values are shown. None of them contains a secret. Every other
-/// header may contain a secret, whatever its name is.
+/// The headers that are shown with their values. None of them contains a secret. Any other header may contain a secret,
+/// whatever its name is.
 const SHOWN: [&str; 37] = [
     "accept",
     "accept-charset",

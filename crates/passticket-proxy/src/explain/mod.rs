@@ -2,7 +2,7 @@
 //!
 //! The request goes through the layers of the gateway (`routed_stack`), with [probes](probe) between them. In place of
 //! the service, a server in this process takes the request ([`capture`]). The explanation shows what the layers have
-//! decided. It contains no decisions of its own. The command changes no file, and asks a server only with `--live`.
+//! decided. The command changes no file, and asks a server only with `--live`.
 
 mod capture;
 mod checks;

@@ -19,7 +19,6 @@ const MAX_LINE: u64 = 1024 * 1024;
 /// The maximum number of records of one request that are shown.
 const MAX_RECORDS: usize = 200;
 
-/// Prints what the audit files and the access log say about a request.
 pub(super) fn explain(config: &Config, id: &PastId, as_json: bool) -> Result<(), Exit> {
     let audit = config.audit.iter().flat_map(|audit| [&audit.file, &audit.unauthenticated]);
     let access = config.access_log.iter().filter(|log| log.format == AccessLogFormat::Json);
@@ -86,14 +85,12 @@ fn not_found(id: &str, searched: usize) -> String {
     )
 }
 
-/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Audit,
     AccessLog,
 }
 
-/// One line of an audit file, or of the access log.
 struct Record {
     source: Source,
     fields: Map<String, Value>,

@@ -50,12 +50,10 @@ pub(super) struct SafQuestion {
 }
 
 impl Trace {
-    /// Returns what was recorded.
     pub(super) fn take(&self) -> Traced {
         std::mem::take(&mut self.lock())
     }
 
-    /// Returns a layer for `step`.
     pub(super) fn probe(&self, step: Step) -> ProbeLayer {
         ProbeLayer { step, trace: self.clone() }
     }
@@ -86,7 +84,6 @@ impl<S> Layer<S> for ProbeLayer {
     }
 }
 
-/// The service of a [`ProbeLayer`].
 #[derive(Clone)]
 pub(super) struct Probe<S> {
     inner: S,

@@ -4,7 +4,6 @@ use serde_json::{Map, Value};
 
 use crate::terminal::print_line;
 
-/// The maximum width of a printed line.
 const WIDTH: usize = 100;
 
 /// The keys of the JSON object, and the titles of the sections for people.
@@ -18,7 +17,6 @@ const SECTIONS: [(&str, &str); 7] = [
     ("status", "Result"),
 ];
 
-/// A section of the explanation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
     Route,
@@ -30,7 +28,6 @@ pub(super) enum Section {
     Status,
 }
 
-/// The explanation of one request.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     sections: [Vec<Fact>; SECTIONS.len()],
@@ -96,7 +93,6 @@ impl Report {
         Value::Object(sections.collect())
     }
 
-    /// Prints all sections.
     pub(super) fn print(&self) {
         let mut number = 0;
         for ((_, title), facts) in SECTIONS.iter().zip(&self.sections) {

@@ -57,7 +57,6 @@ impl Prepared {
     }
 }
 
-/// Makes the request.
 pub(super) fn prepare(config: &Config, parts: &Parts, asked: Asked) -> Result<Prepared, Exit> {
     let path = asked.url.path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));

@@ -91,7 +91,6 @@ impl Facts<'_> {
         self.authenticator.candidates(&seen.headers, extensions, route)
     }
 
-    /// Returns the text of the token that was evaluated.
     fn token(&self) -> Option<TokenText> {
         let candidates = self.candidates();
         let chosen = candidates.iter().find(|it| it.choice == CredentialChoice::Evaluated)?;
@@ -290,7 +289,6 @@ impl Facts<'_> {
         text + where_from
     }
 
-    /// Returns the services in the scopes of the token.
     fn scopes(&self) -> Vec<ServiceId> {
         let Some(token) = self.token() else { return Vec::new() };
         let items = token.claims.get("scopes").and_then(Value::as_array);

@@ -26,7 +26,6 @@ const SHOWN: [&str; 13] = [
     "email_verified",
 ];
 
-/// The parts of a token that are shown.
 pub(super) struct TokenText {
     /// The key id in the header.
     pub(super) key_id: Option<String>,
@@ -54,7 +53,6 @@ impl TokenText {
         Some(Self { key_id: text("kid"), algorithm: text("alg"), claims: claims.collect() })
     }
 
-    /// Returns the text of a claim.
     pub(super) fn claim(&self, name: &str) -> Option<&str> {
         self.claims.get(name)?.as_str()
     }

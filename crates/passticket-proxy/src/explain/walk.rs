@@ -33,7 +33,7 @@ use crate::{
 /// limit.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The servers that a layer wanted to ask, but that were not asked.
+/// The servers that the layers wanted to ask. The command has asked none of them.
 #[derive(Clone, Default)]
 pub(super) struct NotAsked(Arc<Mutex<Vec<Uri>>>);
 
@@ -83,7 +83,6 @@ impl Walked {
     }
 }
 
-/// Sends the request through the layers.
 pub(super) async fn walk(
     config: &Config,
     parts: &Parts,

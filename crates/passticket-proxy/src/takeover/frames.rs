@@ -79,7 +79,6 @@ impl From<io::Error> for StepError {
     }
 }
 
-/// Sends a message.
 pub(super) async fn send(
     stream: &mut UnixStream,
     kind: Kind,
@@ -124,7 +123,6 @@ async fn read(stream: &mut UnixStream, want: Kind) -> Result<String, StepError> 
     }
 }
 
-/// Sends listening sockets.
 pub(super) async fn send_sockets(
     stream: &UnixStream,
     sockets: &[BorrowedFd<'_>],
@@ -171,7 +169,6 @@ pub(super) async fn receive_sockets(
     within(deadline, receiving).await
 }
 
-/// Ends a step at its deadline.
 async fn within<T, E: Into<StepError>>(
     deadline: Duration,
     step: impl Future<Output = Result<T, E>>,

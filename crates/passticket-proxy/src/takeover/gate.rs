@@ -27,8 +27,8 @@ use tower_service::Service;
 use super::relay::{Listener, Relay, unavailable};
 use crate::gateway_service::GatewayService;
 
-/// Returns a path prefix. The gate counts each request with this prefix as a request to the auth API. On
-/// [`Listener::Gateway`], some other endpoints of this process also have this prefix.
+/// Returns the path prefix by which the gate recognizes requests to the auth API. On [`Listener::Gateway`], some other
+/// endpoints of this process also have this prefix, and count as requests to the auth API.
 fn own_paths(listener: Listener) -> &'static str {
     match listener {
         Listener::Gateway => "/gateway/",
@@ -36,10 +36,10 @@ fn own_paths(listener: Listener) -> &'static str {
     }
 }
 
-/// The interval at which [`Gate::hold`] checks whether the requests to the auth API have been answered.
+/// The interval at which [`Gate::hold`] checks the number of unanswered requests to the auth API.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
 
-/// Says which process answers requests. Clones share the decision.
+/// Decides which process answers requests. Clones share the decision.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<Inner>);
 
@@ -54,18 +54,15 @@ struct Inner {
 
 #[derive(Clone, Default)]
 enum Phase {
-    /// This process answers requests.
     #[default]
     Open,
-    /// A takeover is in progress. Requests wait until the takeover succeeds or fails.
+    /// A takeover is in progress. Requests wait for its end.
     Held,
-    /// The new process answers requests.
     Relayed(Relay),
     /// This process ends, and does not know whether the new process answers requests.
     Refused,
 }
 
-/// The process that answers a request.
 pub(super) enum Answerer {
     ThisProcess,
     Successor(Relay),
@@ -74,9 +71,8 @@ pub(super) enum Answerer {
 }
 
 impl Gate {
-    /// Holds new requests. Waits until the earlier requests to the auth API have been answered, but at most for `wait`.
-    /// So this process still writes the revocations that clients requested before the takeover, unless this takes
-    /// longer than `wait`.
+    /// Holds new requests. Then waits for the answers to earlier requests to the auth API, but at most for `wait`. In
+    /// this time, this process still writes the revocations that clients requested before the takeover.
     pub(super) async fn hold(&self, wait: Duration) {
         self.set(Phase::Held);
         let deadline = Instant::now() + wait;
@@ -85,17 +81,14 @@ impl Gate {
         }
     }
 
-    /// Answers the held requests and all later requests in this process.
     pub(super) fn open(&self) {
         self.set(Phase::Open);
     }
 
-    /// Relays the held requests and all later requests to the new process.
     pub(super) fn relay(&self, relay: Relay) {
         self.set(Phase::Relayed(relay));
     }
 
-    /// Refuses the held requests and all later requests.
     pub(super) fn refuse(&self) {
         self.set(Phase::Refused);
     }
@@ -105,7 +98,7 @@ impl Gate {
         self.0.phase.send_replace(phase);
     }
 
-    /// Waits while the gate holds requests. Then returns the process that answers them.
+    /// Waits while the gate holds requests. Then returns the process that answers the request of the caller.
     pub(super) async fn answerer(&self) -> Answerer {
         let mut phases = self.0.phase.subscribe();
         let settled = phases.wait_for(|phase| !matches!(phase, Phase::Held)).await;
@@ -117,7 +110,6 @@ impl Gate {
         }
     }
 
-    /// Puts the gate in front of `service`.
     pub(super) fn in_front_of<S>(&self, listener: Listener, service: S) -> Gated<S> {
         Gated { inner: service, listener, gate: self.clone() }
     }
@@ -135,7 +127,6 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// A request to the auth API that is being answered.
 struct OwnRequest(Gate);
 
 impl Drop for OwnRequest {
@@ -144,7 +135,6 @@ impl Drop for OwnRequest {
     }
 }
 
-/// A service behind a [`Gate`].
 #[derive(Clone)]
 pub(crate) struct Gated<S> {
     inner: S,
@@ -164,8 +154,9 @@ impl<S: GatewayService> Service<Request<Incoming>> for Gated<S> {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        // A request to the auth API is counted before the gate is read. `hold` closes the gate before it reads the
-        // count. So if the gate does not hold a request to the auth API, `hold` waits for this request.
+        // This order matters: a request to the auth API is counted first, and the gate is read then. `hold` does the
+        // reverse: it closes the gate first, and reads the count then. So the gate holds the request, or `hold` waits
+        // for the request.
         let is_own = request.uri().path().starts_with(own_paths(self.listener));
         let counted = is_own.then(|| self.gate.begin_own_request());
         if !self.gate.0.is_closed.load(SeqCst) {
@@ -186,7 +177,6 @@ impl<S: GatewayService> Service<Request<Incoming>> for Gated<S> {
 }
 
 pin_project_lite::pin_project! {
-    /// The future of [`Gated`].
     #[project = GatedFutureProj]
     pub(crate) enum GatedFuture<F> {
         Here { #[pin] future: F, counted: Option<OwnRequest> },

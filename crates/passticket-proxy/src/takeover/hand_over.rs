@@ -27,8 +27,8 @@ pub(crate) struct HandOver {
 }
 
 impl HandOver {
-    /// Registers the PassTicket generator of this process. The returned generator uses it. After a takeover, the
-    /// returned generator asks the new process for tickets that need a time slot.
+    /// Registers `tickets`, the PassTicket generator of this process. The returned generator makes its tickets with
+    /// `tickets`. But after a takeover, it asks the new process for tickets that need a time slot.
     pub(crate) fn tickets(&self, tickets: LocalGenerator) -> OwnTickets {
         self.owners.tickets.set(tickets.clone());
         OwnTickets::new(tickets, self.gate.clone())
@@ -45,27 +45,22 @@ impl HandOver {
         Some(tickets.generate(user, applid).await)
     }
 
-    /// Registers the record of failed logins.
     pub(crate) fn logins(&self, logins: LoginFailures) {
         self.owners.logins.set(logins);
     }
 
-    /// Registers the breaker, which records which PassTickets are stopped.
     pub(crate) fn breaker(&self, breaker: TicketBreaker) {
         self.owners.breaker.set(breaker);
     }
 
-    /// Registers the discovery of services, which keeps the registry of services.
     pub(crate) fn discovery(&self, discovery: Discovery) {
         self.owners.discovery.set(discovery);
     }
 
-    /// Registers this gateway as a node of a cluster.
     pub(crate) fn cluster(&self, cluster: Cluster) {
         self.owners.cluster.set(cluster);
     }
 
-    /// Registers the open WebSockets, event streams and gRPC calls.
     pub(crate) fn tunnels(&self, tunnels: Arc<Tunnels>) {
         self.owners.tunnels.set(tunnels);
     }

@@ -7,7 +7,7 @@
 //! | 1 | new | `Hello`. The new process has loaded its configuration, and built all parts that do not need the store (the revocation file) |
 //! | 2 | old | `Listeners`, and then the listening sockets (`SCM_RIGHTS`) |
 //! | 3 | new | `Prepared`. The old process now holds new requests, and closes the store |
-//! | 4 | old | `State`: the used time slots, the failed logins, the stopped PassTickets, the registry of services, and the lease of the node |
+//! | 4 | old | `State`: the used time slots, the failed logins, the users and keys for which no PassTickets are made, the registry of services, and the lease of the node |
 //! | 5 | new | `Opened`. The new process has opened the store and the audit files |
 //! | 6 | old | `Go`. From now on, the new process may serve |
 //! | 7 | new | `Serving`. The worker threads accept connections |

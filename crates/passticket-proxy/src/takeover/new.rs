@@ -42,10 +42,9 @@ const STATE: Duration = Duration::from_secs(15);
 /// The time that the old process may take to unlock the audit files.
 const AUDIT_BUSY: Duration = Duration::from_secs(5);
 
-/// The pause between two tries to open the stores.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// The connection to the running process, before that process hands its work over.
+/// The connection to the running process, before the running process hands its work over.
 pub(crate) struct Predecessor(UnixStream);
 
 impl Predecessor {
@@ -146,8 +145,8 @@ async fn listeners(stream: &mut UnixStream, config: &Config) -> Result<Listeners
 }
 
 /// Returns the sockets that the configuration can use. The old process sends one socket for each address in `about`, in
-/// the order of `wanted`. If the old process does not have one of the ports, it sends no socket for this port, and
-/// `about` has no address for it.
+/// the order of `wanted`. For a port that the old process does not have, it sends no socket, and `about` has no
+/// address.
 fn named<S, const N: usize>(
     about: &Value,
     sockets: impl IntoIterator<Item = S>,
@@ -205,9 +204,9 @@ impl TakenOver {
         }
     }
 
-    /// Tells the old process that this process serves. Then answers the requests that the old process relays, in a task
-    /// of its own. The result is this task, which ends when the old process ends. `None` if the message cannot be sent,
-    /// for example because the old process has ended.
+    /// Tells the old process that this process serves. Then starts a task that answers the requests that the old
+    /// process relays. Returns this task, which ends when the old process ends. Returns `None` if the message cannot be
+    /// sent, for example because the old process has ended.
     pub(crate) async fn serving(
         self,
         services: RelayedServices<impl GatewayService, impl GatewayService>,
@@ -220,8 +219,8 @@ impl TakenOver {
                 let relayed = relayed::serve(stream, services, hand_over.clone(), feed);
                 Some(tokio::spawn(relayed))
             }
-            // The old process has permitted this process to serve. The old process continues only if this process
-            // closes the store.
+            // The old process has permitted this process to serve, so this process serves without it. While this
+            // process has the store open, the old process does not continue.
             Err(error) => {
                 tracing::warn!(%error, "the old process ended during the takeover; this process continues alone");
                 None

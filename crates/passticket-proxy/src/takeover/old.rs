@@ -30,7 +30,7 @@ use crate::stack::Stores;
 /// The version of the messages. The new process sends it in `Hello`, and the old process in `Listeners`.
 pub(super) const PROTOCOL: u64 = 1;
 
-/// The deadline of a step in which the other process only answers.
+/// The deadline of a step in which the other process only has to answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// The time that the new process may take to check the listening sockets, open missing sockets, and connect to Redis.
@@ -51,19 +51,15 @@ const SERVE: Duration = Duration::from_secs(10);
 const STORE_BUSY: Duration = Duration::from_secs(2);
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// The parts that the running process hands over.
 pub(crate) struct Running {
     pub(crate) hand_over: HandOver,
     pub(crate) stores: Stores,
-    /// The path of the revocation file.
     pub(crate) revocations: PathBuf,
-    /// The listening sockets.
     pub(crate) gateway: TcpListener,
     pub(crate) admin: Option<TcpListener>,
     pub(crate) zaas: Option<TcpListener>,
 }
 
-/// The process that has taken over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Successor {
     /// The process id. `None` if it is not known, for example because the process is in another container.
@@ -79,7 +75,7 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// Makes the socket at `path`. If this fails, logs a warning.
+    /// Makes the socket at `path`. If it cannot be made, logs a warning.
     pub(crate) fn new(running: Running, path: PathBuf) -> Self {
         let mut offer = Self { running: Arc::new(running), path, socket: None };
         offer.bind();
@@ -200,8 +196,8 @@ impl Running {
 /// the held requests.
 struct Held<'r> {
     running: &'r Running,
-    /// Whether the new process may serve, and may have made tickets. If so, only the lock of the store file proves that
-    /// the new process has ended. This process then continues only after it has opened the file again.
+    /// Whether the new process has got the permission to serve. If so, it may have made tickets, and only the lock of
+    /// the store file proves that it has ended. So this process continues only after it has opened the file again.
     may_be_used: bool,
     is_done: bool,
 }
@@ -232,9 +228,8 @@ impl Held<'_> {
             process.kill();
             if self.running.stores.cluster.is_some() {
                 // The new process may still renew the lease of this node. The other nodes cannot distinguish the two
-                // processes. If this process continued now, they would assume that it has applied each revocation that
-                // only the new process has applied. So this process waits until the new process has closed the store
-                // file.
+                // processes: they see that the node has applied a revocation, although only the new process has applied
+                // it. So this process continues only when the new process has closed the store file.
                 self.running.reopen_store().await;
             }
         }
@@ -246,9 +241,9 @@ impl Held<'_> {
     }
 
     /// Decides which process continues after the takeover has failed with `failure`, although the new process has the
-    /// permission to serve. Kills the new process, if possible. Then waits until the store file can be opened. If
-    /// the new process could not be killed, the wait also ends when the new process says that it serves. In this case,
-    /// returns the connection to the new process.
+    /// permission to serve. Kills the new process, if possible. Then waits until this process can open the store file,
+    /// and continues the work of this process. If the new process could not be killed, it may say during this wait that
+    /// it serves. Then this function ends the wait, and returns the connection to the new process.
     ///
     /// # Errors
     /// Returns `failure` if this process has continued its work.
@@ -266,7 +261,7 @@ impl Held<'_> {
         }
         tracing::warn!(error = %failure, "the new process may serve; requests wait until it serves, or until it has closed the revocation file");
         let serves = async {
-            // A process that was killed does not serve, although its message may still arrive.
+            // A killed process does not serve, although its message may still arrive.
             if is_killed || receive(&mut stream, Kind::Serving, Duration::MAX).await.is_err() {
                 // The end of the connection does not prove the end of the process.
                 pending::<()>().await;
@@ -281,8 +276,8 @@ impl Held<'_> {
         if has_resumed { Err(failure) } else { Ok(stream) }
     }
 
-    /// Waits until the store file can be opened, and continues the work of this process. The lock of the file proves
-    /// that the new process has ended.
+    /// Waits until this process can open the store file, and continues the work of this process. The lock of the file
+    /// proves that the new process has ended.
     async fn resume_store(&mut self) {
         self.running.reopen_store().await;
         self.is_done = true;
@@ -300,7 +295,7 @@ impl Drop for Held<'_> {
             self.running.hand_over.gate.refuse();
             self.running.hand_over.owners.end_tunnels();
         } else {
-            // `resume` sends its command when it is called. `drop` cannot wait for the result, so it drops the future.
+            // The call of `resume` sends the command. `drop` cannot wait for the result, so it drops the future.
             drop(self.running.stores.revocations.resume());
             self.running.open(self.may_be_used);
         }
@@ -308,7 +303,6 @@ impl Drop for Held<'_> {
 }
 
 impl Running {
-    /// Waits until the store file can be opened, and opens it.
     async fn reopen_store(&self) {
         while self.stores.revocations.resume().await.is_err() {
             sleep(TRY_AGAIN_AFTER).await;
@@ -334,7 +328,6 @@ impl Process {
         Self(pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()))
     }
 
-    /// Kills the process. Returns whether this was possible.
     fn kill(&self) -> bool {
         let Some(process) = &self.0 else { return false };
         tracing::warn!("the new process does not end by itself, so it is killed");

@@ -1,9 +1,9 @@
-//! The relay of the old process. It sends requests that arrive after a takeover to the new process. It also asks the
-//! new process for the PassTickets that the last requests of the old process need, and for the revocations of the new
-//! process. The new process answers in [`relayed`](super::relayed).
+//! The relay of the old process. It sends requests that arrive after a takeover to the new process. From the new
+//! process, it also gets the PassTickets for the last requests of the old process, and the revocations. The new process
+//! answers in [`relayed`](super::relayed).
 //!
 //! The Unix socket of the takeover becomes an HTTP/2 connection. The old process is its client. The new process answers
-//! a relayed request like a request on a connection of its own. A header tells the new process from which client
+//! a relayed request as if a client had sent it to the new process. A header tells the new process from which client
 //! connection the request came.
 //!
 //! A PassTicket is a short-lived password of z/OS.
@@ -54,12 +54,10 @@ const MAX_REQUESTS: usize = 16_000;
 /// The maximum length of a ticket and of an error text, in bytes.
 const MAX_TICKET_ANSWER: usize = 4096;
 
-/// The maximum length of a revocation, in bytes.
 const MAX_REVOCATION: usize = 4096;
 
 type RelayedBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// The connection of the old process to the new process.
 #[derive(Clone)]
 pub(super) struct Relay {
     sender: SendRequest<RelayedBody>,
@@ -68,7 +66,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// Starts the connection. It ends when the last clone of the result is dropped, or when the new process ends.
+    /// Starts the connection. It ends when the last clone of this [`Relay`] is dropped, or when the new process ends.
     pub(super) async fn start(stream: UnixStream) -> hyper::Result<Self> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -83,8 +81,8 @@ impl Relay {
         Ok(Self { sender, requests: Arc::new(Semaphore::new(MAX_REQUESTS)) })
     }
 
-    /// Lets the new process answer a request that arrived at `listener`. If this is impossible, the response has the
-    /// status 503.
+    /// Lets the new process answer a request that arrived at `listener`. If the new process cannot answer, returns a
+    /// response with the status 503.
     pub(super) async fn forward<B>(
         mut self,
         listener: Listener,
@@ -120,8 +118,8 @@ impl Relay {
         }
     }
 
-    /// Applies the revocations of the new process to `store`. Returns when this is impossible: the new process has
-    /// ended, this process is too far behind, or a revocation cannot be read.
+    /// Applies the revocations of the new process to `store`. Returns when the new process has ended, when this process
+    /// is too far behind, or when it cannot read a revocation.
     pub(super) async fn follow_revocations(mut self, store: Arc<DurableStore>) {
         let mut body = match self.ask(&Wanted::Revocations).await {
             Ok(response) if response.status() == StatusCode::OK => response.into_body(),
@@ -160,7 +158,7 @@ impl Relay {
         }
     }
 
-    /// Lets the new process make a PassTicket. This process has already checked that the gateway may make it.
+    /// Lets the new process make a PassTicket. This process has already checked the permission.
     pub(super) async fn ticket(
         mut self,
         user: UserId,
@@ -195,9 +193,9 @@ impl Relay {
     }
 }
 
-/// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` if the request changes the
-/// protocol of its connection, and so cannot be relayed: it has the method CONNECT, or offers WebSocket in `Upgrade`.
-/// Also returns `None` if the request has no [`ConnectionInfo`], or no URI that HTTP/2 can have.
+/// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` if the request cannot be
+/// relayed: it changes the protocol of its connection (method CONNECT, or WebSocket in `Upgrade`), it has no
+/// [`ConnectionInfo`], or HTTP/2 does not permit its URI.
 ///
 /// Other protocols in `Upgrade` are ignored, as without a takeover. For example, Java's HTTP client offers `h2c`.
 fn relayed<B>(listener: Listener, request: Request<B>) -> Option<Request<RelayedBody>>
@@ -252,7 +250,6 @@ fn empty() -> RelayedBody {
 
 /// The purpose of a request of the old process.
 pub(super) enum Wanted {
-    /// An answer to the request of a client.
     Answer(Origin),
     Ticket {
         user: UserId,
@@ -262,7 +259,6 @@ pub(super) enum Wanted {
     Revocations,
 }
 
-/// A listener for requests of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listener {
     /// The port of the gateway.
@@ -383,7 +379,7 @@ mod tests {
         ConnectionInfo::new(address, address, Protocol::Https)
     }
 
-    /// Settings with which client certificates of this authority are accepted.
+    /// Settings that accept client certificates of this authority.
     fn clients(authority: &Authority) -> SettingsHandle {
         let pem = |text: &'static str| text.as_bytes();
         let authorities = Some(authority.pem().as_bytes());

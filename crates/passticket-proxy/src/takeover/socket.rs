@@ -24,10 +24,10 @@ impl Socket {
     /// runs.
     ///
     /// # Errors
-    /// Any error of these steps, for example if the path is too long, or if other users can write to the directory.
+    /// For example, if the path is too long, or if other users can write to the directory.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
         check_directory(path)?;
-        // The socket first gets its mode, and then its final name. So no other user can connect in between.
+        // The socket gets its mode before it gets its final name. So no other user can connect.
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{}", process::id()));
         let temporary = PathBuf::from(temporary);
@@ -60,8 +60,7 @@ impl Drop for Socket {
 /// Connects to the socket of the running process. Returns `None` if no process listens there.
 ///
 /// # Errors
-/// Any error of these steps, for example if other users can write to the directory, or if another user listens on the
-/// socket.
+/// For example, if other users can write to the directory, or if another user listens on the socket.
 pub(super) async fn connect(path: &Path) -> io::Result<Option<UnixStream>> {
     if !directory_of(path).exists() {
         return Ok(None);
@@ -186,8 +185,8 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(connect(&path).await.unwrap().is_some());
         let second = Socket::bind(&path).unwrap();
-        // The first process ends after the second process has begun. It does not remove the socket of the second
-        // process.
+        // The first process ends after the second process has begun. The end of the first process does not remove the
+        // socket of the second process.
         drop(first);
         assert!(connect(&path).await.unwrap().is_some());
         drop(second);

@@ -1,6 +1,6 @@
 //! Hands over the state that only one process at a time may change: the time slots of PassTickets, the failed logins,
-//! the stopped PassTickets, and the lease of the node (without a lease, a node accepts no tokens). The registry of
-//! services is handed over, too, so that the new process has all routes when it begins to serve.
+//! the users and keys for which no PassTickets are made, and the lease of the node (without a lease, a node accepts no
+//! tokens). Also hands over the registry of services, so that the new process has all routes when it begins to serve.
 //!
 //! A PassTicket is a short-lived password of z/OS.
 
@@ -58,8 +58,8 @@ impl<T: Clone> Owner<T> {
 }
 
 impl Owners {
-    /// Does the same as [`end_tunnels`](Self::end_tunnels). If the gateway is a node of a cluster, also refuses all
-    /// tokens.
+    /// If the gateway is a node of a cluster, makes it refuse all tokens. Then does the same as
+    /// [`end_tunnels`](Self::end_tunnels).
     pub(super) async fn end_following(&self) {
         if let Some(cluster) = self.cluster.get() {
             cluster.refuse_tokens().await;
@@ -95,7 +95,7 @@ impl Owners {
         }
     }
 
-    /// Continues with the state of this process. `may_be_used` says whether the new process may have made tickets.
+    /// Takes the state back after a failed takeover. `may_be_used` says whether the new process may have made tickets.
     pub(super) fn take_back(&self, may_be_used: bool) {
         if let Some(tickets) = self.tickets.get() {
             match may_be_used {
@@ -114,7 +114,6 @@ impl Owners {
         }
     }
 
-    /// Continues with the state of the old process.
     pub(super) fn continue_from(&self, state: State) {
         if let (Some(tickets), Some(used)) = (self.tickets.get(), state.time_slots) {
             tickets.continue_time_slots(used);
@@ -163,12 +162,10 @@ impl State {
         .to_string()
     }
 
-    /// Returns the lease of the node.
     pub(super) fn lease(&self) -> Option<&LeaseOfNode> {
         self.lease.as_ref()
     }
 
-    /// Makes `discovery` begin with the registry.
     pub(super) fn continue_discovery(&mut self, discovery: &Discovery) {
         if let Some(registry) = self.registry.take() {
             discovery.continue_from(&registry);
@@ -191,9 +188,8 @@ impl FromStr for State {
             // Without the used time slots, a ticket could be made twice. So a text that cannot be read is an error.
             time_slots: slots.map_err(|_| StateError)?,
             logins: text("failedLogins")?.map(str::to_owned),
-            // Earlier versions have no stopped PassTickets.
+            // Earlier versions hand over neither `stoppedTickets` nor `registry`.
             stopped_tickets: document["stoppedTickets"].as_str().map(str::to_owned),
-            // Earlier versions do not hand over a registry.
             registry: document.get("registry").filter(|it| !it.is_null()).cloned(),
             lease: document.get("lease").and_then(LeaseOfNode::from_json),
         })

@@ -4,7 +4,6 @@ use tower_passticket::token::{Scope, ScopeAccess, Scopes, ServiceId};
 
 use super::texts::access as texts;
 
-/// A choice of the form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     All,
@@ -26,7 +25,6 @@ impl Access {
         Self::ALL.into_iter().find(|access| access.value() == value)
     }
 
-    /// Returns the value in a form.
     pub(super) fn value(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -82,7 +80,7 @@ impl Allowed {
         }
     }
 
-    /// Returns the allowed paths, separated by commas, which no path contains.
+    /// Returns the allowed paths, separated by commas. No path contains a comma.
     pub(super) fn paths(&self) -> String {
         let Self::Only(scopes) = self else { return String::new() };
         let paths = scopes.iter().filter_map(|scope| match scope.access() {

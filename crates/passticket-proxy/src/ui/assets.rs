@@ -5,7 +5,6 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 
-/// A file that the pages refer to.
 pub(super) struct Asset {
     /// The name with the hash, such as `page-0123456789abcdef.css`.
     pub(super) name: String,
@@ -31,7 +30,6 @@ impl Asset {
         Self { name: format!("{name}-{hash}.{ending}"), content_type, content }
     }
 
-    /// Finds the file with this name.
     pub(super) fn find(name: &str) -> Option<&'static Self> {
         let all: [&Self; 3] = [&STYLE, &SCRIPT, &ICON];
         all.into_iter().find(|asset| asset.name == name)

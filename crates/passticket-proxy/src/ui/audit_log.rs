@@ -19,7 +19,6 @@ use tower_passticket::audit::{Event, Outcome};
 
 use super::form::Form;
 
-/// The maximum number of bytes of a file that are read.
 const WINDOW: u64 = 2 * 1024 * 1024;
 
 /// The maximum number of records on the page.
@@ -34,7 +33,6 @@ pub(super) const MAX_USER: usize = 8;
 /// The destination of the audit records of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AuditLog {
-    /// The audit log is off.
     Off,
     Files {
         /// The file with the decisions about users.
@@ -44,7 +42,6 @@ pub(crate) enum AuditLog {
     },
 }
 
-/// Reads the audit files of this process.
 #[derive(Debug)]
 pub(super) struct AuditReader {
     log: AuditLog,
@@ -52,7 +49,6 @@ pub(super) struct AuditReader {
     reads: Arc<Semaphore>,
 }
 
-/// Why there are no records to show.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error("the audit log is off")]
@@ -65,7 +61,6 @@ pub(super) enum ReadError {
     File { path: PathBuf, source: io::Error },
 }
 
-/// One of the two audit files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum AuditFileKind {
     #[default]
@@ -76,7 +71,6 @@ pub(super) enum AuditFileKind {
 impl AuditFileKind {
     pub(super) const ALL: [Self; 2] = [Self::Decisions, Self::Unauthenticated];
 
-    /// Returns the value in the URL of the page.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Decisions => "decisions",
@@ -85,7 +79,6 @@ impl AuditFileKind {
     }
 }
 
-/// The records to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AuditQuery {
     pub(super) file: AuditFileKind,
@@ -95,11 +88,10 @@ pub(super) struct AuditQuery {
     pub(super) outcome: Option<Outcome>,
 }
 
-/// The events of the records to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Events {
-    /// All events, except successes of the events that each request causes: authentication, PassTicket and scheme.
-    /// The records of these successes would hide all other records.
+    /// All events, except successful authentications, PassTickets and schemes. Each request causes such successes, so
+    /// their records would hide all other records.
     #[default]
     Notable,
     All,
@@ -148,7 +140,7 @@ pub(super) struct Record {
     pub(super) method: Option<String>,
     pub(super) path: Option<String>,
     pub(super) request_id: Option<String>,
-    /// The number of requests that the record counts, or the number of lost records.
+    /// The number of requests that the record stands for, or the number of lost records.
     pub(super) count: Option<NonZeroU64>,
     /// The other fields.
     #[serde(flatten)]
@@ -158,7 +150,6 @@ pub(super) struct Record {
 /// The newest records of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Found {
-    /// The newest first.
     pub(super) records: Vec<Record>,
     /// Whether the file has older records that were not searched.
     pub(super) has_older: bool,
@@ -213,14 +204,13 @@ impl AuditReader {
             let tail = tail(&path, WINDOW)?;
             Ok((!tail.is_cef()).then(|| search(&tail, &query)))
         });
-        // If the thread has panicked or was cancelled, this is an error of the read.
+        // If the thread has panicked or was cancelled, the read has failed.
         let read = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         let found = read.map_err(|source| ReadError::File { path: failed, source })?;
         found.ok_or(ReadError::Cef)
     }
 }
 
-/// The end of a file.
 struct Tail {
     bytes: Vec<u8>,
     /// Whether the file begins before these bytes.
@@ -236,7 +226,6 @@ impl Tail {
     }
 }
 
-/// Reads the last `window` bytes of a file.
 fn tail(path: &Path, window: u64) -> io::Result<Tail> {
     let mut file = File::open(path)?;
     let len = file.metadata()?.len();
@@ -248,7 +237,6 @@ fn tail(path: &Path, window: u64) -> io::Result<Tail> {
     Ok(Tail { bytes, is_cut: start > 0 })
 }
 
-/// Finds the newest records in the end of a file.
 fn search(tail: &Tail, query: &AuditQuery) -> Found {
     let mut lines: Vec<_> = tail.bytes.split(|byte| *byte == b'\n').collect();
     // The text after the last line feed is empty, or a line that is being written.

@@ -22,16 +22,15 @@ use super::{cookies, form::query, paths::TokenId};
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The headers of the browser that are passed on to the auth API. They contain the address that the browser requested,
-/// and the name of the browser. They also show whether a page of another origin has sent the request
+/// The headers of the browser that are passed on to the auth API. `Host` contains the address that the browser
+/// requested. `Origin` and `Sec-Fetch-Site` show whether a page of another origin has sent the request
 /// (docs/decisions.md#d25).
 static PASSED_ON: [&HeaderName; 4] = [&HOST, &ORIGIN, &SEC_FETCH_SITE, &USER_AGENT];
 
-/// The maximum number of pages that are read. A user has at most 1000 entries in the registry. This number of pages is
-/// enough for all entries of a user, even if pages are not full.
+/// The maximum number of pages that one call reads. A user has at most 1000 entries in the registry. They fit into this
+/// number of pages, even if the pages are not full.
 const MAX_PAGES: usize = 40;
 
-/// A client that calls the auth API inside the process.
 #[derive(Clone)]
 pub(super) struct AuthClient {
     api: AuthApi,
@@ -43,15 +42,13 @@ pub(super) struct AuthClient {
 pub(super) struct Browser {
     uri: Uri,
     headers: HeaderMap,
-    /// The address of the client, the id of the request, and so on. The certificate is not among them.
+    /// The address of the client, the id of the request, and so on, but not the client certificate.
     extensions: Extensions,
     certificate: Option<PeerCertificate>,
-    /// The value of the login cookie.
     login_token: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl Browser {
-    /// Returns the client certificate of the connection.
     pub(super) fn certificate(&self) -> Option<&PeerCertificate> {
         self.certificate.as_ref()
     }
@@ -62,8 +59,8 @@ impl Browser {
     }
 }
 
-/// The credential of a call. Each call has at most one credential. So the page decides which credential the auth API
-/// uses, even if the request of the browser has several.
+/// The credential of a call. The request of the browser may have several credentials. The page passes at most one of
+/// them to the auth API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Credential {
     None,
@@ -86,20 +83,19 @@ impl Refusal {
         self.message.as_ref().map_or("", ApiMessage::number)
     }
 
-    /// Returns the refusal for a call that could not be made, or whose answer has an unexpected form.
+    /// Returns the refusal for a failed call: the call could not be made, or its answer has an unexpected form.
     fn malformed() -> Self {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, message: None, retry_after: None }
     }
 }
 
-/// The user who is signed in.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Session {
     pub(super) user_id: String,
 }
 
-/// An entry of the registry.
+/// A Personal Access Token in the registry.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Token {
@@ -116,17 +112,14 @@ pub(super) struct Token {
     pub(super) state: String,
 }
 
-/// The tasks of administrators that the user may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Permissions {
     /// See and revoke the tokens of other users. A user without this permission is no administrator.
     pub(super) manage_tokens: bool,
-    /// Remove expired revocations.
     pub(super) evict: bool,
 }
 
-/// The numbers of removed revocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Evicted {
     pub(super) tokens: u64,
@@ -146,9 +139,7 @@ pub(super) struct UsersTokenFilter {
 /// The tokens that an administrator revokes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RuleTarget {
-    /// The tokens of this user.
     User(UserId),
-    /// The tokens for this service.
     Service(ServiceId),
 }
 
@@ -162,7 +153,6 @@ impl RuleTarget {
     }
 }
 
-/// A page of entries.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct TokenPage {
     pub(super) tokens: Vec<Token>,
@@ -179,7 +169,6 @@ pub(super) struct NewToken {
     pub(super) expires_at: String,
 }
 
-/// The filter for a list of tokens, by state and name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokenFilter {
     pub(super) state: &'static str,
@@ -204,17 +193,16 @@ pub(super) struct TokenRequest {
 }
 
 impl AuthClient {
-    /// Creates a client. `cookie` is the name of the login cookie of `api`.
+    /// Creates the client. `cookie` is the name of the login cookie of `api`.
     pub(super) fn new(api: AuthApi, cookie: &str) -> Self {
         Self { api, cookie: cookie.to_owned() }
     }
 
-    /// Returns the name of the login cookie.
     pub(super) fn cookie(&self) -> &str {
         &self.cookie
     }
 
-    /// Returns the parts of `request`, a request for a page, that the auth API needs.
+    /// Returns the parts of a request for a page that the auth API needs.
     pub(super) fn browser(&self, request: &Parts) -> Browser {
         let mut headers = HeaderMap::new();
         for name in PASSED_ON {
@@ -264,7 +252,6 @@ impl AuthClient {
         self.call(browser, Credential::LoginCookie, call).await.map(drop)
     }
 
-    /// Returns the user of the login cookie.
     pub(super) async fn session(&self, browser: &Browser) -> Result<Session, Refusal> {
         self.json(browser, Call::new(Method::GET, "query")).await
     }
@@ -447,7 +434,6 @@ impl AuthClient {
         let Ok(response) = self.api.clone().oneshot(request).await;
         let (parts, body) = response.into_parts();
         if parts.status.is_success() {
-            // The body of an answer of the auth API never fails.
             let body = body.collect().await.map(http_body_util::Collected::to_bytes);
             return Ok((parts.headers, body.unwrap_or_default()));
         }
@@ -493,7 +479,6 @@ impl AuthClient {
     }
 }
 
-/// A call of the auth API.
 struct Call {
     method: Method,
     /// The path below the prefix, without a leading slash, and the query.

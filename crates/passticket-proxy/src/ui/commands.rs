@@ -17,9 +17,9 @@ pub(super) struct Command {
 }
 
 /// Returns the commands for a token with `scope`, a scope for `service` (docs/operating/tools.md). `authority` is the
-/// address of the gateway: a host and perhaps a port. A command is left out unless it is certain that the scope
-/// permits all requests of the command. The commands contain no token, because a command stays in the history of the
-/// shell. They do not pass the token as an argument, because other users of the system see the arguments of a program.
+/// address of the gateway: a host and perhaps a port. The result contains a command only if the scope certainly permits
+/// all requests of the command. The commands contain no token, because a command stays in the history of the shell.
+/// They do not pass the token as an argument, because other users of the system see the arguments of a program.
 ///
 /// There are no commands if a shell, or the language of Jenkins, could execute a part of `authority` or of the path of
 /// `service`. The path of the service may come from Eureka, in which a program can register any text. `authority` may
@@ -102,7 +102,6 @@ fn for_shell(path: &str) -> String {
             encoded.push(char);
         } else {
             for byte in char.encode_utf8(&mut [0; 4]).bytes() {
-                // Writing to a `String` cannot fail.
                 let _ = write!(encoded, "%{byte:02X}");
             }
         }

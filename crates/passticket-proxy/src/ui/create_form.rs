@@ -26,7 +26,6 @@ const PRESETS: [u8; 4] = [7, 30, 60, 90];
 /// The value of `expiry` if the user enters a date.
 pub(super) const ON_DATE: &str = "date";
 
-/// The values that the user has entered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CreateForm {
     pub(super) name: String,
@@ -36,7 +35,6 @@ pub(super) struct CreateForm {
     pub(super) date: String,
 }
 
-/// The expiries that a user can choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lifetimes {
     now: Timestamp,
@@ -44,7 +42,6 @@ pub(super) struct Lifetimes {
 }
 
 impl Lifetimes {
-    /// `max_days` is the maximum validity of a token.
     pub(super) fn new(now: Timestamp, max_days: u8) -> Self {
         Self { now, max_days }
     }
@@ -56,7 +53,7 @@ impl Lifetimes {
         days
     }
 
-    /// Returns the days that are chosen when the form opens.
+    /// Returns the number of days that is selected when the form opens.
     pub(super) fn default_days(self) -> u8 {
         self.max_days.min(30)
     }
@@ -82,7 +79,6 @@ impl Lifetimes {
 }
 
 impl CreateForm {
-    /// Returns the form with the values that it has when it opens.
     pub(super) fn empty(lifetimes: Lifetimes) -> Self {
         Self { expiry: lifetimes.default_days().to_string(), ..Self::default() }
     }
@@ -149,11 +145,10 @@ pub(super) fn check_label(name: &str, description: &str) -> Vec<Fault> {
     faults
 }
 
-/// Returns the field that an answer of the auth API is about, with a text for users. Returns `None` if the
-/// answer is about no field.
+/// If an answer of the auth API is about a field of the form, returns this field, with a text for users.
 pub(super) fn fault_of_answer(status: StatusCode, message: &ApiMessage) -> Option<Fault> {
     let text = message.text();
-    // Several messages have the same number and the same text. Each message has its own reason.
+    // Several messages have the same number and the same text, so this compares their reasons.
     let is = |template: &'static Template| message.reason() == ApiMessage::new(template).reason();
     Some(match status {
         StatusCode::TOO_MANY_REQUESTS if is(&messages::TOO_MANY_PATS) => {

@@ -45,8 +45,7 @@ impl FormKey {
         is_valid.then(|| Self(value.iter().copied().map(char::from).collect()))
     }
 
-    /// Returns whether a form has this value. The duration of the comparison does not depend on the position
-    /// of a difference.
+    /// Returns whether a form has this value. Compares in constant time.
     pub(super) fn matches(&self, field: &str) -> bool {
         self.0.as_bytes().ct_eq(field.as_bytes()).into()
     }

@@ -14,7 +14,6 @@ pub(super) struct Date {
 }
 
 impl Date {
-    /// Returns the date of a time.
     pub(super) fn of(time: Timestamp) -> Self {
         Self { start: Timestamp::from_secs(time.as_secs() / DAY_SECS * DAY_SECS) }
     }
@@ -25,12 +24,10 @@ impl Date {
         Some(Self { start: Timestamp::from_secs(start.unix_duration().as_secs()) })
     }
 
-    /// Returns the first second of the day.
     pub(super) fn start(self) -> Timestamp {
         self.start
     }
 
-    /// Returns the last second of the day.
     pub(super) fn end(self) -> Timestamp {
         Timestamp::from_secs(self.start.as_secs() + DAY_SECS - 1)
     }
@@ -57,7 +54,6 @@ pub(super) fn readable(time: &str) -> String {
     }
 }
 
-/// Reads the date of a time of the auth API.
 fn date(time: &str) -> Option<Date> {
     Date::parse(time.get(..10)?)
 }

@@ -14,7 +14,6 @@ const MAX_FIELDS: usize = 8192;
 #[derive(Default)]
 pub(super) struct Form(Vec<(String, Zeroizing<String>)>);
 
-/// A form that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the form is not correctly encoded")]
 pub(super) struct FormError;
@@ -92,7 +91,6 @@ pub(super) fn query(parameters: &[(&str, &str)]) -> String {
                 b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
                     query.push(char::from(byte));
                 }
-                // Writing to a String cannot fail.
                 _ => drop(write!(query, "%{byte:02X}")),
             }
         }

@@ -9,7 +9,6 @@ use serde_json::Value;
 /// Returns the state of the gateway as JSON. The function must not block.
 pub(crate) type HealthDocument = Box<dyn Fn() -> Value + Send + Sync>;
 
-/// The state of the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct GatewayHealth {
@@ -19,11 +18,11 @@ pub(super) struct GatewayHealth {
     pub(super) instances: BTreeMap<String, String>,
     /// This node. `None` if the gateway shares nothing with other nodes.
     pub(super) cluster: Option<NodeHealth>,
-    /// The stopped PassTickets (short-lived passwords of z/OS). `None` if none are stopped.
+    /// The users and APPLIDs for which no PassTickets (short-lived passwords of z/OS) are made. `None` if there are
+    /// none.
     pub(super) passtickets: Option<StoppedTickets>,
 }
 
-/// A part of the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct ComponentHealth {
@@ -32,7 +31,6 @@ pub(super) struct ComponentHealth {
     pub(super) warning: Option<String>,
 }
 
-/// This node of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct NodeHealth {
@@ -50,7 +48,7 @@ pub(super) struct NodeHealth {
 pub(super) struct StoppedTickets {
     /// A text that says what an operator should check.
     pub(super) check: Option<String>,
-    /// The number of users whose PassTickets are stopped.
+    /// The number of users for whom no PassTickets are made.
     pub(super) stopped_users: u64,
     pub(super) users: Vec<StoppedUser>,
     pub(super) applids: Vec<StoppedApplid>,
@@ -64,7 +62,6 @@ pub(super) struct StoppedUser {
     pub(super) applid: String,
 }
 
-/// An APPLID.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct StoppedApplid {
@@ -72,7 +69,7 @@ pub(super) struct StoppedApplid {
 }
 
 impl GatewayHealth {
-    /// Reads the document. Returns `None` if it has another form.
+    /// Returns `None` if the document does not have the expected form.
     pub(super) fn read(document: Value) -> Option<Self> {
         serde_json::from_value(document).ok()
     }

@@ -11,17 +11,15 @@ use super::{
 /// The maximum length of the name to look for, in characters. No name is longer.
 pub(super) const MAX_NAME: usize = 64;
 
-/// The filter and the order of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ListQuery {
     pub(super) state: State,
     pub(super) sort: Sort,
     pub(super) name: String,
-    /// The start of the page. The list has pages only in the order by creation, which is the order of the registry.
+    /// The start of the page. Only a list in the order `newest`, which is the order of the registry, has several pages.
     pub(super) cursor: String,
 }
 
-/// The states of the tokens in the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum State {
     #[default]
@@ -113,7 +111,6 @@ impl ListQuery {
         Self { state, sort, name, cursor: cursor.to_owned() }
     }
 
-    /// Returns the filter for the auth API.
     pub(super) fn filter(&self) -> TokenFilter {
         let state = if self.state == State::All { "" } else { self.state.word() };
         TokenFilter { state, name: self.name.clone() }
@@ -124,7 +121,6 @@ impl ListQuery {
         self.state == State::Active && self.name.is_empty() && self.cursor.is_empty()
     }
 
-    /// Returns the query of the page that begins at `cursor`.
     pub(super) fn at(&self, cursor: &str) -> String {
         let state = if self.state == State::Active { "" } else { self.state.word() };
         let sort = if self.sort == Sort::Newest { "" } else { self.sort.word() };

@@ -22,7 +22,6 @@ pub(super) enum Page<'p> {
     Edit(TokenId<'p>),
     Rotate(TokenId<'p>),
     Revoke(TokenId<'p>),
-    /// A page for administrators.
     Admin(AdminPage<'p>),
     /// A style sheet, a script or a picture, by its name with the hash of its content.
     Asset(&'p str),
@@ -38,9 +37,7 @@ pub(super) enum AdminPage<'p> {
     Revoke(TokenId<'p>),
     /// Revokes the tokens of a user or for a service.
     Rule,
-    /// Removes expired revocations.
     Evict,
-    /// The last records of the audit log.
     Audit,
     Health,
 }
@@ -100,7 +97,6 @@ impl Paths {
         Self(base)
     }
 
-    /// Finds the page with this path.
     pub(super) fn find<'p>(&self, path: &'p str) -> Option<Page<'p>> {
         let segments: Vec<_> = self.below(path)?.split('/').skip(1).collect();
         Some(match segments[..] {
@@ -121,7 +117,6 @@ impl Paths {
         })
     }
 
-    /// Returns the path of a page.
     pub(super) fn to(&self, page: Page<'_>) -> String {
         let base = &self.0;
         match page {

@@ -65,7 +65,6 @@ fn with_headers(mut response: Response<ResponseBody>) -> Response<ResponseBody> 
     response
 }
 
-/// Adds cookies to a response.
 pub(super) fn set_cookies(
     response: &mut Response<ResponseBody>,
     cookies: impl IntoIterator<Item = HeaderValue>,

@@ -18,7 +18,6 @@ pub(super) const OF_USER: &str = "user";
 /// The word for the tokens for a service, in the field `of`.
 pub(super) const OF_SERVICE: &str = "service";
 
-/// The text that the administrator has entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RuleForm {
     pub(super) of: String,
@@ -98,8 +97,7 @@ impl RuleForm {
 }
 
 impl Rule {
-    /// Returns whether the rule revokes `token`. The caller passes only active tokens of the user, or for the service,
-    /// in `target`.
+    /// Returns whether the rule revokes `token`. The caller passes only active tokens that `target` selects.
     pub(super) fn hits(&self, token: &Token) -> bool {
         // Both texts have the same length and the same offset from UTC, so comparing the texts compares the times.
         self.up_to.as_ref().is_none_or(|up_to| token.created_at.as_str() <= up_to.as_str())

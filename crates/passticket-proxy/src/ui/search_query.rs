@@ -17,12 +17,10 @@ pub(super) struct SearchQuery {
     pub(super) name: String,
     pub(super) service: String,
     pub(super) state: State,
-    /// The start of the page.
     pub(super) cursor: String,
 }
 
 impl SearchQuery {
-    /// Reads the query of a URL.
     pub(super) fn of(form: &Form) -> Self {
         let text = |name: &str| form.get(name).trim().chars().take(MAX_NAME).collect();
         let state = State::ALL.into_iter().find(|state| state.word() == form.get("state"));
@@ -55,7 +53,6 @@ impl SearchQuery {
         Ok(UsersTokenFilter { user: self.user.clone(), service: self.service.clone(), of })
     }
 
-    /// Returns the query of the page that begins at `cursor`.
     pub(super) fn at(&self, cursor: &str) -> String {
         let state = if self.state == State::Active { "" } else { self.state.word() };
         query(&[

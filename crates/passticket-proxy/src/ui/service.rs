@@ -57,24 +57,17 @@ static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// The settings of the pages, and the state of the gateway that they show.
 pub(crate) struct UiOptions {
-    /// The path of the pages.
     pub(crate) path: AuthPrefix,
-    /// The name of the login cookie.
     pub(crate) login_cookie: String,
     /// The services for which users can create tokens.
     pub(crate) services: SharedServices,
     pub(crate) route_paths: RoutePaths,
-    /// The maximum validity of a token.
     pub(crate) max_days: u8,
     /// The scopes that new tokens may have. `None` allows all scopes.
     pub(crate) allowed_scopes: Option<Scopes>,
-    /// Whether the login provider can change passwords.
     pub(crate) can_change_passwords: bool,
-    /// Whether client certificates are credentials.
     pub(crate) client_certificates: bool,
-    /// The destination of the audit records.
     pub(crate) audit: AuditLog,
-    /// Returns the state of the gateway.
     pub(crate) health: HealthDocument,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -124,18 +117,17 @@ where
     }
 }
 
-/// A request for a page.
 struct Visit {
     browser: Browser,
-    /// The key of the forms, from the cookie or new.
+    /// The value that each form must contain. It comes from the cookie, or is new.
     key: FormKey,
     /// Whether `key` is new, so that the browser must get it in a cookie.
     is_key_new: bool,
     query: Form,
     request_id: String,
-    /// The user, when the auth API has confirmed the login cookie.
+    /// Empty until the auth API has confirmed the login cookie.
     user: OnceLock<String>,
-    /// The permissions of the user. They are empty until the auth API has answered.
+    /// Empty until the auth API has answered.
     permissions: OnceLock<Permissions>,
 }
 
@@ -231,7 +223,6 @@ impl Inner {
         Lifetimes::new(self.options.clock.now(), self.options.max_days)
     }
 
-    /// Checks that a user is signed in.
     async fn sign_in_required(&self, visit: &Visit) -> Result<(), Trouble> {
         if !visit.browser.has_login_cookie() {
             return Err(Trouble::NotSignedIn);
@@ -329,7 +320,6 @@ impl Inner {
         Ok(page(StatusCode::OK, views::tokens(self.frame(visit), list)))
     }
 
-    /// Answers a form.
     async fn submit(&self, visit: &Visit, found: Page<'_>, form: &Form, parts: &Parts) -> Answer {
         if visit.is_key_new || !visit.key.matches(form.get(csrf::FIELD)) {
             return Err(Problem::WrongFormKey.into());
@@ -505,7 +495,6 @@ fn takes_forms(page: Page<'_>) -> bool {
     }
 }
 
-/// Returns the host and the port that the browser asked for.
 fn authority(parts: &Parts) -> Option<&str> {
     let of_uri = parts.uri.authority().map(|authority| authority.as_str());
     of_uri.or_else(|| parts.headers.get(HOST)?.to_str().ok())

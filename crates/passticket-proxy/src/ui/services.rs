@@ -18,8 +18,8 @@ pub(super) struct Service {
     pub(super) id: String,
     pub(super) title: Option<String>,
     pub(super) description: Option<String>,
-    /// The path of the first route, such as `/files/api/v1`. For a service without a path in [`RoutePaths`], the path of
-    /// its default API or else of its first API. If it has no API, `/ID`.
+    /// The path of the first route, such as `/files/api/v1`. If [`RoutePaths`] has no path for the service, this is the
+    /// path of its default API, or else of its first API. If the service has no API, it is `/ID`.
     pub(super) path: String,
     pub(super) allowed: Allowed,
 }
@@ -91,7 +91,6 @@ impl Service {
         }
     }
 
-    /// Returns whether users can create tokens for the service.
     pub(super) fn is_offered(&self) -> bool {
         !self.allowed.accesses().is_empty()
     }

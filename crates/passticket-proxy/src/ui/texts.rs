@@ -31,7 +31,6 @@ pub(super) const SIGNED_IN_AS: &str = "Signed in as";
 pub(super) const OPENING: &str = "Opening your tokens";
 pub(super) const OPEN: &str = "Open your tokens";
 
-/// The page on which users sign in.
 pub(super) mod sign_in {
     pub(in super::super) const HEADING: &str = "Sign in";
     pub(in super::super) const INTRODUCTION: &str =
@@ -88,7 +87,6 @@ pub(super) mod notices {
         "All your tokens are revoked. Requests with them are now refused.";
 }
 
-/// The list of tokens.
 pub(super) mod tokens {
     pub(in super::super) const HEADING: &str = "Your access tokens";
     pub(in super::super) const INTRODUCTION: &str =
@@ -142,7 +140,6 @@ pub(super) mod tokens {
     }
 }
 
-/// One token.
 pub(super) mod token {
     pub(in super::super) const DESCRIPTION: &str = "Description";
     pub(in super::super) const ID: &str = "Id";
@@ -223,7 +220,6 @@ pub(super) mod access {
     }
 }
 
-/// The form for a new token.
 pub(super) mod create {
     pub(in super::super) const HEADING: &str = "Create token";
     pub(in super::super) const NAME: &str = "Name";
@@ -267,7 +263,6 @@ pub(super) mod create {
         "The gateway does not accept this. Check the fields, and try again.";
 }
 
-/// The page that shows a new token.
 pub(super) mod created {
     pub(in super::super) const HEADING: &str = "Your new token";
     pub(in super::super) const ONCE: &str = "Copy the token now. The gateway does not store it, so this page is the only one that shows it.";
@@ -288,7 +283,6 @@ pub(super) mod created {
     }
 }
 
-/// The page that replaces a token.
 pub(super) mod rotate {
     pub(in super::super) const HEADING: &str = "Rotate token";
     pub(in super::super) const EXPLANATION: &str = "You get a new token for the same services and with the same expiry date. The old token stops working after the time that you choose below.";
@@ -303,7 +297,6 @@ pub(super) mod rotate {
     pub(in super::super) const NOT_POSSIBLE: &str = "The token cannot be rotated, because it has expired, is revoked, or was already rotated. Create a new token.";
 }
 
-/// The pages that revoke tokens.
 pub(super) mod revoke {
     pub(in super::super) const HEADING: &str = "Revoke token";
     pub(in super::super) const EXPLANATION: &str =
@@ -323,7 +316,6 @@ pub(super) mod revoke {
     }
 }
 
-/// Problems that have a page of their own.
 pub(super) mod problems {
     pub(in super::super) const NOT_FOUND: &str = "Page not found";
     pub(in super::super) const NOT_FOUND_HINT: &str =
@@ -364,7 +356,6 @@ pub(super) mod problems {
          may have a copy of your session, give the request id to the administrator of the gateway.";
 }
 
-/// The pages for administrators.
 pub(super) mod admin {
     pub(in super::super) const HEADING: &str = "Administration";
     pub(in super::super) const TAB_TOKENS: &str = "Find tokens";
@@ -459,7 +450,6 @@ pub(super) mod admin {
     }
 }
 
-/// The page with the last records of the audit log.
 pub(super) mod audit {
     pub(in super::super) const HEADING: &str = "Audit log";
     pub(in super::super) const INTRODUCTION: &str =
@@ -508,7 +498,6 @@ pub(super) mod audit {
          page.";
 }
 
-/// The page with the health of the gateway.
 pub(super) mod health {
     pub(in super::super) const HEADING: &str = "Health";
     pub(in super::super) const INTRODUCTION: &str =

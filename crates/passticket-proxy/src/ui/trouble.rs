@@ -11,11 +11,8 @@ use super::{
 /// The reason why a request gets another page than it asked for.
 #[derive(Clone, Debug)]
 pub(super) enum Trouble {
-    /// The user is not signed in.
     NotSignedIn,
-    /// The page itself has found a problem.
     Problem(Problem),
-    /// The auth API has refused a call.
     Refused(Refusal),
     /// The auth API has refused a call for a page of administrators.
     AdministratorRefused(Refusal),

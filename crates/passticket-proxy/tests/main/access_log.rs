@@ -29,7 +29,6 @@ async fn answer(stream: TcpStream) {
     let path = head.split(' ').nth(1).unwrap_or_default();
     let stream = stream.get_mut();
     match path.split(['/', '?']).nth(1).unwrap_or_default() {
-        // The response contains the head of the request.
         "echo" => {
             let answer = format!(
                 "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nx-request-id: of-the-service\r\n\
@@ -50,12 +49,10 @@ async fn answer(stream: TcpStream) {
             sleep(PATIENCE).await;
         }
         "closes" => {}
-        // There is no response.
         _ => sleep(PATIENCE).await,
     }
 }
 
-/// The definition of a service at `address`. `more` contains further lines of the definition.
 fn definition(id: &str, address: SocketAddr, more: &str) -> String {
     format!(
         "  - serviceId: {id}\n    instanceBaseUrls: [\"http://{address}\"]\n    routes:\n      - \
@@ -103,7 +100,6 @@ async fn line(demo: &Demo, file: &str, is_wanted: impl Fn(&str) -> bool) -> Stri
     }
 }
 
-/// Waits for the line of the request with this path.
 async fn entry(demo: &Demo, path: &str) -> Value {
     let line =
         line(demo, "access.log", |line| line.contains(&format!("\"path\":\"{path}\""))).await;
@@ -323,7 +319,6 @@ async fn the_file_is_opened_again_after_sighup_and_a_reload_switches_the_log() {
     assert!(!text(&demo, "access.log").contains("/first"));
     assert_eq!(metric(&client, admin, "passticket_access_log_dropped_total").await, 0);
 
-    // The new configuration has another file and another format.
     let yaml = demo.directory.join("zowe.yaml");
     let before = fs::read_to_string(&yaml).unwrap();
     let other = before.replace("access.log, format: json", "other.log, format: combined");
@@ -334,7 +329,6 @@ async fn the_file_is_opened_again_after_sighup_and_a_reload_switches_the_log() {
     let third = line(&demo, "other.log", |line| line.contains("/third")).await;
     assert!(third.contains("\"GET /open/api/v1/echo/third HTTP/"), "{third}");
     assert!(!text(&demo, "access.log").contains("/third"));
-    // The log on standard error is JSON now.
     let logged = demo.program.logged("configuration reloaded");
     let logged: Value = serde_json::from_str(&logged).unwrap();
     assert_eq!(logged["level"], "INFO", "{logged}");
@@ -347,8 +341,8 @@ async fn the_file_is_opened_again_after_sighup_and_a_reload_switches_the_log() {
     assert!(text.contains("cannot write the access log"), "{text}");
     get("fourth").await;
     line(&demo, "other.log", |line| line.contains("/fourth")).await;
-    // As soon as it can be opened, a reload uses the new configuration, although no file of the configuration has
-    // changed since then.
+    // As soon as the access log can be opened, a reload uses the new configuration, although no file of the
+    // configuration has changed since the failed reload.
     fs::create_dir(demo.directory.join("none")).unwrap();
     let reloaded = send(client.post(format!("http://{admin}/reload"))).await;
     assert_eq!(reloaded.status(), 200);

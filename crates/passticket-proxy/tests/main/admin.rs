@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 use test_support::{PATIENCE, raw::listener};
 use tokio::time::sleep;
 
-/// A gateway with an admin port.
 struct Gateway {
     demo: Demo,
     admin: SocketAddr,
@@ -31,7 +30,6 @@ impl Gateway {
         Self::start_with(|yaml| yaml)
     }
 
-    /// Starts the gateway after `edit` has changed the zowe.yaml.
     fn start_with(edit: impl FnOnce(String) -> String) -> Self {
         let mut demo = Demo::reconfigured(|yaml| edit(yaml) + "    admin:\n      port: 0\n");
         let admin = admin_address(&mut demo.program);

@@ -17,7 +17,6 @@ const PAGES: [&str; 8] = [
     "/admin/health",
 ];
 
-/// A browser in which `APIMTST` is signed in.
 async fn ordinary(demo: &Demo) -> Browser {
     let mut browser = Browser::of(demo, "APIMTST");
     let key = browser.get("/sign-in").await.form_key();
@@ -27,7 +26,6 @@ async fn ordinary(demo: &Demo) -> Browser {
 }
 
 impl Page {
-    /// Returns the names of the tokens in the table, in their order.
     fn names(&self) -> Vec<String> {
         let rows = self.text.split("<th scope=\"row\"").skip(1);
         let name = |row: &str| {
@@ -149,7 +147,6 @@ async fn the_preview_of_a_rule_shows_what_the_rule_then_revokes() {
     assert_eq!(preview.element("count"), "The rule revokes 2 active tokens.");
     assert_eq!(preview.names(), ["two", "one"]);
     assert!(preview.text.contains("may not know tokens of other gateways"));
-    // The preview itself revokes nothing.
     assert_eq!(routed(&demo, &one).await, 200);
     let fields = [("of", "user"), ("user", "apimtst")];
     let page = browser.post("/admin/rule", &preview.form_key(), &fields).await;
@@ -187,7 +184,6 @@ async fn the_preview_of_a_rule_shows_what_the_rule_then_revokes() {
     assert_eq!(rules(), 3);
 }
 
-/// The fields of a form, from a query without escapes.
 struct Fields(Vec<(String, String)>);
 
 impl Fields {
@@ -275,7 +271,7 @@ async fn other_users_get_403_on_each_page_of_administrators() {
     assert_eq!(routed(&demo, &pat).await, 200);
     assert_eq!(browser.get("/admin/x").await.status, 404);
 
-    // Without a session, each page leads to the page that signs in.
+    // Without a session, each page redirects to the sign-in page.
     let mut nobody = Browser::new(&demo);
     for path in PAGES {
         assert_eq!(nobody.get(path).await.location(), "/gateway/ui/sign-in", "{path}");

@@ -16,16 +16,12 @@ use tower_passticket::clock::{Clock, SystemClock};
 
 const ENDPOINTS: &str = include_str!("../../../../src/api/endpoints.md");
 
-/// The credential of a request.
 #[derive(Clone, Copy)]
 enum Credential {
     Anonymous,
-    /// The user id and the password of `USER`.
     Password,
     WrongPassword,
-    /// The certificate of this user.
     Certificate(&'static str),
-    /// A login token of `USER`.
     LoginToken,
     /// A login token of `USER`, and the certificate of the user in this variant.
     TokenAndCertificate(&'static str),
@@ -37,7 +33,6 @@ enum Credential {
     ForgedToken,
     /// A certificate of the demo's authority that belongs to no user.
     UnmappedCertificate,
-    /// A Personal Access Token of `USER`.
     Pat,
 }
 
@@ -53,7 +48,6 @@ struct Row {
     want: [(u16, &'static str); 2],
 }
 
-/// Returns the same status and message number for both profiles.
 const fn same(status: u16, number: &'static str) -> [(u16, &'static str); 2] {
     [(status, number); 2]
 }
@@ -262,11 +256,8 @@ fn rows() -> Vec<Row> {
 struct Clients<'d> {
     demo: &'d Demo,
     anonymous: Client,
-    /// The client with the certificate of `USER`.
     user: Client,
-    /// The client with the certificate of `APIMTST`.
     other: Client,
-    /// The client with a certificate that belongs to no user.
     unmapped: Client,
 }
 
@@ -328,14 +319,12 @@ fn unmapped_client(demo: &Demo) -> Client {
     demo.builder().identity(Identity::from_pem(pem.as_bytes()).unwrap()).build().unwrap()
 }
 
-/// Sends `token` in the body of a request. Returns the status.
 async fn send_token(demo: &Demo, method: Method, path: &str, token: &str, service: &str) -> u16 {
     let body = json!({"token": token, "serviceId": service}).to_string();
     let request = demo.client().request(method, demo.auth(path)).body(body);
     request.send().await.unwrap().status().as_u16()
 }
 
-/// Sends the request of `row`.
 async fn send(clients: &Clients<'_>, row: &Row) -> Response {
     let demo = clients.demo;
     let mut body = row.body.to_owned();
@@ -658,7 +647,6 @@ async fn revocations_get_503_while_the_revocation_file_is_missing_or_replaced() 
     let all = all.basic_auth("USER", Some("validPassword")).send().await.unwrap();
     assert_eq!(all.status(), 503);
     demo.program.logged("the revocation file was removed or replaced");
-    // The gateway still answers other requests.
     demo.login().await;
 
     fs::rename(&away, &file).unwrap();

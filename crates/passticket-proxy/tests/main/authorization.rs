@@ -44,7 +44,6 @@ async fn delegate(demo: &Demo, client: &Client, body: &Value) -> (u16, String, V
     (status, number.to_owned(), answer)
 }
 
-/// Returns the body of a request for a delegated PassTicket.
 fn delegation_of(email: &str) -> Value {
     json!({ "applId": "ZOWEAPPL", "emailId": email })
 }
@@ -260,7 +259,6 @@ async fn a_failing_provider_causes_a_server_error_and_not_401_or_403() {
         let failed = routed.headers()["x-zowe-auth-failure"].to_str().unwrap();
         assert!(!failed.is_empty(), "{mode_of_failure}");
     }
-    // The gateway calls the provider again when the cached error has expired.
     mode.store(WORKING, Ordering::Relaxed);
     sleep(Duration::from_millis(1100)).await;
     let login = user.post(demo.auth("login")).send().await.unwrap();

@@ -77,7 +77,6 @@ async fn gateway(files: &Files, settings: &str) -> Demo {
     .await
 }
 
-/// Returns whether each credential is a PassTicket of `USER`.
 fn are_tickets(credentials: &[String]) -> bool {
     let is_ticket = |credential: &String| {
         let plain = BASE64_STANDARD.decode(credential.trim_start_matches("Basic ")).unwrap();

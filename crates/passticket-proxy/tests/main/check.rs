@@ -31,7 +31,6 @@ fn check(directory: &Path, more: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// Returns the content of a file and the time of its last change.
 fn state(path: &Path) -> (Vec<u8>, SystemTime) {
     (fs::read(path).unwrap(), fs::metadata(path).unwrap().modified().unwrap())
 }
@@ -149,7 +148,6 @@ async fn live(demo: &Demo) -> (Option<i32>, String, String) {
     tokio::task::spawn_blocking(move || check(&directory, &["--live"])).await.unwrap()
 }
 
-/// Starts a server that sends the keys of an identity provider.
 async fn provider() -> Fake {
     let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap().verifying_key().to_jwk();
     let answer = json!({ "keys": [key] });
@@ -321,7 +319,6 @@ async fn live_reports_servers_that_are_slow_wrong_absent_or_not_trusted() {
         assert_eq!(code, Some(1), "{out}{err}");
         let line = out.lines().find(|line| line.starts_with("z/OSMF ")).unwrap();
         assert!(line.contains(want), "{out}");
-        // The services of the demo do not run.
         assert!(
             out.contains("service dcpassticket https://localhost:") && out.contains("refused"),
             "{out}"

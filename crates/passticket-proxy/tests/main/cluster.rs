@@ -21,7 +21,7 @@ use serde_json::json;
 use test_support::{PATIENCE, Running, has_curl, raw, websocket::echo};
 use tokio::{task::spawn_blocking, time::sleep};
 
-/// Checks that all nodes answer a request with the token with this status.
+/// Asserts the status with which each node answers a request with the token.
 async fn check_all(nodes: &[Node], token: &Token, status: u16) {
     for node in nodes {
         assert_eq!(node.check(token).await, status, "{}: {token:?}", node.config.display());
@@ -114,7 +114,6 @@ async fn without_redis_the_nodes_refuse_tokens_and_revocations_until_it_is_back(
         assert_eq!(node.health("/health").await.1["cluster"]["lease"], "expired");
     }
 
-    // Redis comes back without its data.
     redis.start_again();
     for node in &nodes {
         node.wait_for(&kept, 200).await;
@@ -180,7 +179,6 @@ async fn a_node_that_was_paused_for_longer_than_its_lease_accepts_no_revoked_tok
     assert_eq!(nodes[1].check(&pat).await, 401);
 }
 
-/// Runs `serve` until it ends. Returns its exit code and its output.
 async fn fails(config: &std::path::Path, options: &[&str]) -> (Option<i32>, String) {
     let mut args = vec!["serve".to_owned(), "--config".to_owned(), config.display().to_string()];
     args.extend(options.iter().map(|&option| option.to_owned()));
@@ -267,7 +265,6 @@ async fn two_nodes_never_make_the_same_passticket_with_replay_protection() {
         for answer in [from_one, from_two] {
             match answer {
                 Ok(ticket) => tickets.push(ticket),
-                // Each user gets one ticket per second.
                 Err(status) => assert_eq!(status, 503),
             }
         }

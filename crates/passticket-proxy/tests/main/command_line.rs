@@ -94,7 +94,6 @@ fn ticket_generate_and_ticket_evaluate_agree_with_a_test_vector() {
     check(&evaluate("-nq_GDwS"), 0, "good: made at", "");
     check(&evaluate("-21w9pDH"), 1, other_key, "");
 
-    // Without --at, the command uses the current time.
     let now = ticket("generate", &[]);
     let now = String::from_utf8(now.stdout).unwrap();
     check(&ticket("evaluate", &["--ticket", now.trim()]), 0, "good: ", "");
@@ -306,7 +305,6 @@ fn an_invalid_rust_log_is_an_error_only_for_commands_that_log() {
     check(&version.unwrap(), 0, "passticket-proxy", "");
 }
 
-/// A directory with the files of the demo, for the command `check`.
 struct DemoFiles(TempDir);
 
 impl DemoFiles {
@@ -316,12 +314,10 @@ impl DemoFiles {
         Self(directory)
     }
 
-    /// Returns the zowe.yaml of the demo.
     fn yaml(&self) -> String {
         fs::read_to_string(self.0.path().join("zowe.yaml")).unwrap()
     }
 
-    /// Runs `check` in the directory, after `yaml` has replaced its zowe.yaml.
     fn check(&self, yaml: impl AsRef<[u8]>) -> Output {
         let file = self.0.path().join("checked.yaml");
         fs::write(&file, yaml).unwrap();

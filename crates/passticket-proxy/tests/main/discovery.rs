@@ -144,7 +144,6 @@ async fn found_services_get_routes_and_a_rogue_registrant_gets_no_credential() {
     let plain = reqwest::Client::builder().no_proxy().build().unwrap();
     let ask = |path: &str| plain.get(format!("http://{admin}{path}")).send();
 
-    // The service registers itself. After that, it receives PassTickets.
     assert_eq!(site.get(FILES).await.status(), 503);
     let (port, rogue) = (site.service.address.port(), site.rogue.address.port());
     let files = Site::files("localhost", port);
@@ -383,7 +382,6 @@ async fn found_instances_are_checked_at_their_own_address_only() {
     site.register(&failing_instance);
     // The health URL of this instance leads to another server.
     site.register(&Site::files("localhost", good).with_health_url(health_url(rogue)));
-    // The configuration does not name this service.
     for port in [rogue, bad] {
         let other = Registration::https("other", "localhost", port).with_route("api", "/");
         site.register(&other.with_health_url(format!("https://localhost:{port}/other")));

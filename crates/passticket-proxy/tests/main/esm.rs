@@ -19,7 +19,6 @@ fn esm(args: &[&str]) -> Output {
     Command::new(PROGRAM).arg("esm").args(args).output().unwrap()
 }
 
-/// Runs a command, which must succeed. Returns its output.
 #[track_caller]
 fn printed(args: &[&str]) -> String {
     let output = esm(args);
@@ -28,7 +27,6 @@ fn printed(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Compares the output with a golden file.
 #[track_caller]
 fn check_golden(name: &str, printed: &str) {
     // A z/OS batch job reads only 72 columns of a line. A line that begins with /* or // ends the input of the job.

@@ -61,11 +61,9 @@ fn explain(directory: &Path, args: &[&str]) -> Explained {
     Explained::of(command(directory, args).output().unwrap())
 }
 
-/// Runs `explain` with a token on standard input.
 fn explain_token(directory: &Path, token: &str, path: &str) -> Explained {
     let args = ["--token-file", "-", "GET", path];
     let explained = Explained::of(output_with_input(&mut command(directory, &args), token));
-    // The command never prints the token.
     for part in token.split('.').filter(|part| part.len() > 20) {
         assert!(!explained.out.contains(part) && !explained.err.contains(part));
     }
@@ -137,7 +135,6 @@ async fn explain_beside_a_running_gateway_changes_no_file() {
         }
         assert!(Instant::now() < deadline, "the command changes a file");
     }
-    // The gateway still works.
     let token = demo.login().await;
     let request = demo.client().get(demo.at(PATH)).bearer_auth(&token);
     assert_eq!(request.send().await.unwrap().status(), 200);

@@ -17,7 +17,6 @@ use crate::support::{Demo, user_service, with_site};
 
 const FORWARDER: &str = "APIMTST";
 
-/// Starts a gateway. `edit` changes its zowe.yaml.
 async fn start(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
     start_with(edit, |_| ()).await
 }
@@ -98,8 +97,8 @@ async fn a_trusted_forwarder_acts_for_its_clients_and_not_for_itself() {
             vec![("Client-Cert", "x")],
             status(401),
         ),
-        // The same request as in "not a forwarder". But this peer has sent `Client-Cert` since then, so it may be a
-        // forwarder, and its certificate is no longer a credential.
+        // The same request as in "not a forwarder". But in the cases between, this peer has sent `Client-Cert`. So it
+        // may be a forwarder, and its certificate is no longer a credential.
         ("a forwarder that is not listed, no header", &user, vec![], status(401)),
         ("no TLS certificate", &anonymous, vec![("Client-Cert", &*of_user)], status(401)),
     ] {

@@ -55,13 +55,11 @@ impl GitServer {
         self.directory.path().join(name)
     }
 
-    /// Returns the subject of the newest commit in the repository.
     fn newest_commit(&self) -> String {
         let output = run(self.directory.path(), &["-C", "project.git", "log", "-1", "--format=%s"]);
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    /// Returns the requests with a PassTicket since the last call.
     fn take_served(&self) -> Vec<String> {
         std::mem::take(&mut *self.served.lock().unwrap())
     }
@@ -95,7 +93,6 @@ fn has_ticket(headers: &HeaderMap) -> bool {
     true
 }
 
-/// Runs `git http-backend` as a CGI program (RFC 3875).
 fn http_backend(root: &Path, head: &http::request::Parts, body: &[u8]) -> Response<Full<Bytes>> {
     let header = |name: &str| head.headers.get(name).map_or("", |value| value.to_str().unwrap());
     let mut backend = Command::new("git")
@@ -205,7 +202,6 @@ impl WorkingCopy<'_> {
 
     /// Commits a file of this size, and pushes the commit. Returns the output of the push.
     fn push(&self, subject: &str, bytes: usize) -> Output {
-        // Bytes that cannot be compressed.
         let mut state = 1_u64;
         let content: Vec<u8> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

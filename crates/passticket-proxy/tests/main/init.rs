@@ -26,8 +26,7 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// A directory with a zowe.yaml that has no section of the gateway, and with the certificates that this zowe.yaml
-/// names.
+/// A directory with a zowe.yaml without a section of the gateway, and with the certificates that it names.
 struct Site(TempDir);
 
 impl Site {

@@ -45,7 +45,6 @@ async fn instance(status: Arc<AtomicUsize>) -> u16 {
     address.port()
 }
 
-/// Calls `what` until it returns `true`.
 async fn until(mut what: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !what().await {

@@ -21,7 +21,6 @@ use tokio::io::{AsyncWriteExt, BufReader};
 
 use crate::support::{Demo, PROGRAM, with_any_port};
 
-/// Writes a file that only its owner can access.
 fn write(directory: &Path, name: &str, content: impl AsRef<[u8]>) {
     let path = directory.join(name);
     fs::write(&path, content).unwrap();
@@ -63,7 +62,6 @@ impl Stopped {
         self.demo.directory.join("zowe.yaml")
     }
 
-    /// Rewrites the zowe.yaml.
     fn edit(&self, edit: impl FnOnce(&str) -> String) {
         fs::write(self.path(), edit(&self.yaml)).unwrap();
     }
@@ -73,7 +71,6 @@ impl Stopped {
         Command::new(PROGRAM).args(args).env("KEYSTORE_PASSWORD", PASSWORD).output().unwrap()
     }
 
-    /// Runs `check`, which must find errors. Returns the errors.
     fn errors(&self) -> String {
         let output = self.check();
         let errors = String::from_utf8(output.stderr).unwrap();
@@ -82,7 +79,6 @@ impl Stopped {
         errors
     }
 
-    /// Runs `check`, which must find no errors. Returns the warnings.
     fn warnings(&self) -> String {
         let output = self.check();
         let warnings = String::from_utf8(output.stderr).unwrap();

@@ -18,7 +18,6 @@ use tokio::{
 
 const ROUNDS: u64 = 8;
 const PATS_PER_ROUND: usize = 24;
-/// The number of clients that revoke at the same time.
 const REVOKERS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,7 +66,6 @@ async fn methods_paths_and_sizes_are_limited_for_a_service_and_for_a_route() {
     const MIB: usize = 1024 * 1024;
     let post =
         |path: &str, length: usize| client.post(demo.at(path)).body(Body::from(vec![b'x'; length]));
-    // A body without `Content-Length`.
     let stream = |length: usize| {
         let pieces = (0..length.div_ceil(1000)).map(|_| Ok::<_, Infallible>(vec![b'x'; 1000]));
         let body = Body::wrap(http_body_util::StreamBody::new(Stream(pieces)));

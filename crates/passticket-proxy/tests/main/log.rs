@@ -129,7 +129,6 @@ async fn an_unread_pipe_does_not_stop_the_gateway_and_lost_lines_are_counted() {
     }
     gateway.assert_serves_and_revokes().await;
 
-    // From here on, the test reads the pipe.
     let stderr = BufReader::new(gateway.child.stderr.take().unwrap());
     let (found, lost) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {

@@ -58,7 +58,6 @@ pub(crate) async fn with_zss(zss: &Fake) -> Demo {
     .await
 }
 
-/// Logs in with a JSON body.
 async fn log_in(demo: &Demo, user: &str, password: &str, new: Option<&str>) -> Response {
     let mut body = json!({"username": user, "password": password});
     if let Some(new) = new {
@@ -67,7 +66,6 @@ async fn log_in(demo: &Demo, user: &str, password: &str, new: Option<&str>) -> R
     demo.client().post(demo.auth("login")).json(&body).send().await.unwrap()
 }
 
-/// Returns the status and the message number of a response.
 async fn outcome(response: Response) -> (u16, String) {
     let status = response.status().as_u16();
     let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
@@ -83,7 +81,6 @@ fn same(status: u16, number: &str) -> (u16, String) {
     (status, number.to_owned())
 }
 
-/// Waits until `condition` is true.
 async fn until(condition: impl Fn() -> bool) {
     let deadline = Instant::now() + test_support::PATIENCE;
     while !condition() {
@@ -92,7 +89,6 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Returns answers that are neither a successful login nor a refusal.
 fn nonsense() -> Vec<(&'static str, Vec<Step>)> {
     let html = "<html><form action=login></form></html>";
     let huge = "x".repeat(100_000);
@@ -173,7 +169,6 @@ async fn zosmf_checks_passwords_and_a_logout_ends_its_session() {
     until(|| zosmf.valid_tokens() == 0).await;
     let [post, delete] = ["POST", "DELETE"].map(|method| format!("{method} {AUTHENTICATE}"));
     assert_eq!(zosmf.take_requests(), [&post, &delete, &delete, &delete].map(String::clone));
-    // A logout succeeds although z/OSMF does not answer.
     let token = demo.login().await;
     zosmf.behave(Behaviour::Scripted(vec![Step::Stall]));
     let logout = demo.client().post(demo.auth("logout")).bearer_auth(&token).send().await.unwrap();

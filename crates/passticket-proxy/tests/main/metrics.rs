@@ -52,7 +52,6 @@ impl Gateway {
         metric(&self.scraper, self.admin, series).await
     }
 
-    /// Sends requests that have different outcomes.
     async fn use_it(&self) {
         let (demo, client) = (&self.demo, self.demo.client());
         let token = demo.login().await;
@@ -168,7 +167,6 @@ struct Described {
     labels: BTreeSet<String>,
 }
 
-/// Returns the rows of the table of metrics.
 fn documented() -> BTreeMap<String, Described> {
     let page = read("docs/operating/metrics.md");
     let rows = page
@@ -200,7 +198,6 @@ fn label_names(text: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Returns the metrics of a text for Prometheus.
 fn exposed(text: &str) -> BTreeMap<String, Described> {
     let mut metrics = BTreeMap::new();
     let mut current = String::new();

@@ -15,7 +15,6 @@ use tokio::{
 
 use crate::support::{Demo, metric};
 
-/// Starts a service that answers 200, and keeps the head of each request. Returns its URL.
 async fn recording_service() -> (String, Arc<Mutex<Vec<String>>>) {
     let heads = Arc::<Mutex<Vec<String>>>::default();
     let seen = heads.clone();

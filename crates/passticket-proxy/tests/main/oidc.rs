@@ -34,7 +34,6 @@ pub(crate) const ISSUER: &str = "https://idp.example.com/realms/z";
 pub(crate) struct Provider(Arc<Mutex<String>>);
 
 impl Provider {
-    /// Starts the provider. Returns its port.
     async fn start(&self) -> u16 {
         let response = self.0.clone();
         let acceptor = SERVER.acceptor();
@@ -92,7 +91,6 @@ pub(crate) fn token(pem: &str, algorithm: Algorithm, claims: Value) -> String {
     jsonwebtoken::encode(&header, &all, &key).unwrap()
 }
 
-/// A running gateway that trusts the provider.
 pub(crate) struct Gateway {
     pub(crate) program: Running,
     url: String,

@@ -24,7 +24,6 @@ use crate::support::{Demo, PROGRAM, listening, with_any_port};
 const KEY: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F\
                    202122232425262728292A2B2C2D2E2F303132333435363738393A3B3C3D3E3F";
 
-/// Writes a file that only its owner can read.
 fn write_secret(path: &Path, content: &str) {
     fs::write(path, content).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -115,13 +114,11 @@ impl Site {
         .unwrap()
     }
 
-    /// Runs `check`, and asserts its exit code. Returns its output.
     fn check(&self, code: i32) -> String {
         let config = self.demo.directory.join("zowe.yaml");
         texts(self.hsm.run(PROGRAM, &["check", "--config", config.to_str().unwrap()]), code)
     }
 
-    /// Asks the auth API for a PassTicket.
     async fn ticket(&self, token: &str) -> Response {
         let client = self.demo.client_of("USER");
         let request = client.post(self.demo.auth("ticket")).bearer_auth(token);

@@ -59,7 +59,6 @@ impl Gateway {
         Self { demo, _definitions: definitions }
     }
 
-    /// Sends a request. Returns the headers that the service receives.
     async fn get(&self, headers: &[(&str, &str)]) -> Value {
         let request = self.demo.client().get(self.demo.at("/svc/api/v1/x"));
         let request = headers.iter().fold(request, |r, (name, value)| r.header(*name, *value));

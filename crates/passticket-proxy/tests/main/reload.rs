@@ -45,12 +45,10 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Starts the gateway after `edit` has changed the files.
     async fn start(edit: impl FnOnce(&Path, String) -> String + Send + 'static) -> Self {
         Self::start_before(crate::serve::service().await, edit).await
     }
 
-    /// Starts the gateway in front of this service, after `edit` has changed the files.
     async fn start_before(
         service: SocketAddr,
         edit: impl FnOnce(&Path, String) -> String + Send + 'static,
@@ -72,7 +70,6 @@ impl Gateway {
         (response.status(), response.json().await.unwrap())
     }
 
-    /// Requests a reload, which must succeed. Returns the answer.
     async fn reload(&self) -> Value {
         let (status, answer) = self.ask(Method::POST, "/reload").await;
         assert_eq!(status, 200, "{answer}");
@@ -206,7 +203,6 @@ async fn changed_routes_users_and_log_level_take_effect_immediately() {
     assert_eq!(gateway.status(&client).await, 200);
     assert_eq!(gateway.reload().await, json!({"result": "unchanged"}));
 
-    // The test removes a route and adds another one.
     gateway.edit("api-defs/demo.yml", |text| text.replace("serviceId: svc", "serviceId: other"));
     let answer = gateway.reload().await;
     let changes = strings(&answer["changes"]);
@@ -223,7 +219,6 @@ async fn changed_routes_users_and_log_level_take_effect_immediately() {
     gateway.wait_for_reloads("reloaded", 2).await;
     assert_eq!(gateway.status(&client).await, 200);
 
-    // The test removes a user.
     gateway.demo.login().await;
     gateway.edit("users.yml", |text| text.replace("USER:", "OTHER:"));
     assert_eq!(strings(&gateway.reload().await["changes"]), ["users"]);
@@ -275,7 +270,6 @@ async fn a_bad_configuration_changes_nothing_and_names_file_line_and_remedy() {
         replace(&gateway.path(name), &before);
         assert_eq!(gateway.reload().await["result"], "unchanged");
     }
-    // The test removes a key file.
     let key = gateway.path("certs/localhost.key");
     fs::rename(&key, key.with_extension("away")).unwrap();
     gateway.wait_for_reloads("failed", 5).await;
@@ -491,7 +485,6 @@ async fn websockets_of_a_revoked_client_certificate_are_closed_with_1008() {
     Frame::masked(TEXT, *b"still here").write(&mut good).await.unwrap();
     let echoed = timeout(PATIENCE, Frame::read(&mut good)).await.unwrap().unwrap();
     assert_eq!(echoed, Some(Frame::plain(TEXT, *b"still here")));
-    // A separate task writes the audit file.
     let deadline = Instant::now() + PATIENCE;
     let is_audited = |text: &str| {
         text.lines().any(|line| {
@@ -539,7 +532,6 @@ async fn tokens_of_a_removed_signing_key_are_refused_although_they_are_cached() 
 /// How a client proves its identity.
 enum Proof {
     Token(String),
-    /// A login with this password.
     Password(&'static str),
     /// The proxy `APIMTST` forwards the certificate of `USER`.
     ForwardedCertificate,

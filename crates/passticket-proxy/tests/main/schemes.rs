@@ -64,7 +64,6 @@ impl Site {
         Self::start_edited(clients, ours, |yaml| yaml).await
     }
 
-    /// Starts the gateway with the configuration that `edit` returns.
     async fn start_edited(
         clients: Option<Clients>,
         ours: &'static str,
@@ -121,7 +120,6 @@ impl Site {
         client.get(self.demo.at(&format!("/{service}/api/v1/x")))
     }
 
-    /// Sends a request. Returns the request that the service has received.
     async fn send(&self, request: RequestBuilder) -> Request {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -148,7 +146,6 @@ impl Site {
     }
 }
 
-/// Waits until `condition` is true.
 async fn until(condition: impl Fn() -> bool) {
     let deadline = Instant::now() + test_support::PATIENCE;
     while !condition() {
@@ -453,7 +450,6 @@ async fn servers_that_refuse_or_do_not_answer_are_failures() {
     site.send(site.get(Some("USER"), "saf")).await;
     assert_eq!(site.get(None, "cert").send().await.unwrap().status(), 401);
 
-    // Each call of a scheme causes one audit record.
     for (scheme, outcome) in [("zosmf", "error"), ("zosmf", "success"), ("safIdt", "success")] {
         let is_wanted = |line: &str| {
             line.contains("\"event\":\"scheme\"")
@@ -462,7 +458,6 @@ async fn servers_that_refuse_or_do_not_answer_are_failures() {
                 && line.contains("\"applid\":\"ZOWEAPPL\"")
         };
         let file = site.demo.directory.join("audit.jsonl");
-        // The gateway writes the records in the background.
         until(|| fs::read_to_string(&file).unwrap().lines().any(is_wanted)).await;
     }
 }

@@ -73,7 +73,6 @@ impl<I: Iterator + Unpin> futures_core::Stream for Chunks<I> {
     }
 }
 
-/// A running gateway with one route.
 struct Gateway {
     program: Running,
     url: String,
@@ -187,7 +186,7 @@ async fn finish(
     log
 }
 
-/// By default, each signal in this test ends a process.
+/// By default, each of these signals ends a process.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_signal_aborts_a_request() {
     let gateway = Gateway::start(service().await, 60_000, 30);

@@ -22,7 +22,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// A running gateway with the route `/svc/api/v1`.
 struct Gateway {
     program: Running,
     url: String,
@@ -111,7 +110,6 @@ async fn a_body_is_aborted_when_the_service_pauses_longer_than_configured() {
         let begin = Instant::now();
         let response = gateway.get("/pause").await;
         assert_eq!(response.status(), 200);
-        // The client gets an error, because the response body is incomplete.
         response.bytes().await.unwrap_err();
         let waited = begin.elapsed();
         assert!(

@@ -48,7 +48,6 @@ impl Site {
         Self { apiml, zosmf, demo }
     }
 
-    /// Sends a request to the service. Returns the status, and the user if the status is 200.
     async fn get(&self, token: &str) -> (u16, String) {
         let url = self.demo.at("/svc/api/v1/x");
         let response = self.demo.client().get(url).bearer_auth(token).send().await.unwrap();
@@ -57,7 +56,6 @@ impl Site {
         (status, if status == 200 { text } else { String::new() })
     }
 
-    /// Sends a request to the auth API. Returns the status and the body of the response.
     async fn auth(&self, endpoint: &str, token: &str) -> (u16, Value) {
         let url = self.demo.auth(endpoint);
         let request = match endpoint {
@@ -228,7 +226,6 @@ async fn tokens_of_z_osmf_are_validated_by_z_osmf() {
         (status, &content["userId"], &content["domain"]),
         (200, &json!("USER"), &Value::Null)
     );
-    // The gateway caches an answer of z/OSMF.
     site.zosmf.take_requests();
     assert_eq!(site.get(&valid).await, user());
     assert_eq!(site.zosmf.take_requests(), [""; 0]);

@@ -131,7 +131,6 @@ fn the_dates_of_the_service_are_right() {
     assert_eq!(http_date(1_709_251_199), "Thu, 29 Feb 2024 23:59:59 GMT");
 }
 
-/// A gateway in front of a [`Zos`].
 struct Gateway {
     demo: Demo,
     zos: Zos,
@@ -143,7 +142,6 @@ impl Gateway {
         Self::with(|yaml| yaml).await
     }
 
-    /// Starts the gateway after `edit` has changed the zowe.yaml.
     async fn with(edit: impl FnOnce(String) -> String + Send + 'static) -> Self {
         let zos = Zos::start().await;
         let url = zos.url.clone();
@@ -184,7 +182,7 @@ impl Gateway {
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
-    /// Waits until the file with the stopped tickets exists.
+    /// Waits until the gateway has made the file about stopped tickets.
     async fn saved(&self) -> PathBuf {
         let file = self.demo.directory.join("revocations.redb.stopped-tickets");
         let deadline = Instant::now() + PATIENCE;
@@ -221,7 +219,6 @@ async fn of_30_requests_with_a_wrong_key_one_sends_a_ticket_until_tickets_are_re
     let failures = gateway.requests("U1", 30).await;
     assert_eq!(gateway.zos.take(), ["U1"]);
     assert_eq!(are_stopped(&failures), 29, "{failures:?}");
-    // Another user is not affected.
     gateway.requests("U2", 1).await;
     assert_eq!(gateway.zos.take(), ["U2"]);
 

@@ -51,7 +51,6 @@ impl Messages {
         Self { socket, directory }
     }
 
-    /// Waits for a message that begins with `text`, and returns it.
     fn until(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut buffer = [0; 500];

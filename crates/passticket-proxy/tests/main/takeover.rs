@@ -69,7 +69,6 @@ impl Tickets {
         Ok(response)
     }
 
-    /// Starts the service. Returns its URL.
     async fn start(&self) -> String {
         let (listener, address) = listener().await;
         let tickets = self.clone();
@@ -79,7 +78,6 @@ impl Tickets {
     }
 }
 
-/// The requests of all clients and their results.
 #[derive(Clone, Default)]
 struct Load {
     has_ended: Arc<AtomicBool>,
@@ -194,7 +192,6 @@ async fn restarts_under_load_lose_no_request_no_revocation_and_no_ticket() {
         ended.spawn_blocking(move || old.wait());
         sleep(Duration::from_millis(200)).await;
     }
-    // The clients send some requests after the last restart.
     sleep(Duration::from_millis(500)).await;
     load.has_ended.store(true, SeqCst);
     while let Some(client) = timeout(PATIENCE, clients.join_next()).await.unwrap() {
@@ -355,7 +352,6 @@ pub(crate) fn fake(socket: &Path, steps: usize) -> Child {
     child.unwrap()
 }
 
-/// The kinds of messages between the two processes.
 const HELLO: u8 = 0;
 const PREPARED: u8 = 2;
 const OPENED: u8 = 4;
@@ -433,7 +429,6 @@ async fn the_old_process_continues_if_the_new_process_is_killed_at_any_step() {
         check_serves(&demo).await;
     }
     demo.program.logged("the takeover failed; this process continues");
-    // After that, another process can still take over.
     let new = successor(&demo.directory.join("zowe.yaml")).await;
     let mut old = std::mem::replace(&mut demo.program, new);
     assert!(spawn_blocking(move || old.wait()).await.unwrap().0.success());

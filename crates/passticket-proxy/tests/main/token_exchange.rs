@@ -229,14 +229,14 @@ async fn ticket_get_prints_user_and_ticket() {
     let pat_file = secret_file(&demo.directory, "pat.txt", &format!("{pat}\n"));
     let from_file = ["--token-file", pat_file.to_str().unwrap()];
 
-    // With a certificate only. The default output has two lines.
+    // The credential is only a certificate. The default output has two lines.
     let output = ticket_get(&demo, &certificate, "", &[]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let lines: Vec<_> = text(&output.stdout).lines().collect();
     assert_eq!((lines.len(), lines[0]), (2, "USER"));
     assert_valid(&demo, "USER", lines[1]);
 
-    // With a login token on standard input, and the certificate as the actor. The output is JSON.
+    // The token is a login token on standard input, and the certificate names the actor. The output is JSON.
     let mut options = certificate.to_vec();
     options.extend(["--token-file", "-", "--output", "json"]);
     let output = ticket_get(&demo, &options, &format!(" {jwt}\n"), &[]);
@@ -246,7 +246,8 @@ async fn ticket_get_prints_user_and_ticket() {
     assert_eq!((&document["user"], &document["applid"]), (&json!("USER"), &json!("ZOWEAPPL")));
     assert_eq!(document["expiresIn"], 600);
 
-    // With a PAT in a file. An option or an environment variable names the file. The output is assignments for a shell.
+    // The token is a PAT in a file, which an option or an environment variable names. The output is assignments for a
+    // shell.
     let with_env = [("PASSTICKET_TOKEN_FILE", pat_file.as_path())];
     for (options, environment) in [(&from_file[..], &[][..]), (&[], &with_env)] {
         let mut options = options.to_vec();

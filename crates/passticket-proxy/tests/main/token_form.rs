@@ -13,7 +13,6 @@ use crate::support::{Demo, output_with_input};
 
 const SCANNERS: &str = include_str!("../../../../docs/operating/secret-scanners.md");
 
-/// Returns the text between two texts of the documentation.
 fn between(start: &str, end: &str) -> &'static str {
     let (_, rest) = SCANNERS.split_once(start).unwrap();
     rest.split_once(end).unwrap().0

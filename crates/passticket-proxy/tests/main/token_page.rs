@@ -35,7 +35,6 @@ impl Browser {
         Self::with_client(demo, demo.builder().redirect(Policy::none()).build().unwrap())
     }
 
-    /// A browser that presents the client certificate of this user.
     pub(crate) fn of(demo: &Demo, user: &str) -> Self {
         Self::with_client(demo, demo.builder_of(user).redirect(Policy::none()).build().unwrap())
     }
@@ -127,7 +126,6 @@ impl Browser {
         page
     }
 
-    /// Creates a token. Returns its page.
     pub(crate) async fn create(&mut self, name: &str, more: &[(&str, &str)]) -> Page {
         let fields = [("name", name), ("service", "dcpassticket"), ("expiry", "7")];
         let page = self.submit("/tokens/new", &[&fields, more].concat()).await;
@@ -135,7 +133,6 @@ impl Browser {
         page
     }
 
-    /// Returns the id of the token with this name.
     pub(crate) async fn id_of(&mut self, name: &str) -> String {
         let page = self.get("/tokens?state=all").await;
         let row =
@@ -156,7 +153,6 @@ impl Page {
         self.text[start..start + 32].to_owned()
     }
 
-    /// Returns the text of the element with this id.
     pub(crate) fn element(&self, id: &str) -> String {
         let start = self
             .text
@@ -337,7 +333,6 @@ async fn a_user_chooses_what_a_token_may_do() {
         let element = page.text[start..].split('>').next().unwrap();
         assert!(element.contains("aria-invalid=\"true\""), "{element}");
         assert!(element.contains(&format!("{field}-fault\"")), "{element}");
-        // The form keeps the values that the user has entered.
         let is_kept = what != "path" || page.text.contains("<option value=\"path\" selected>");
         assert!(is_kept, "{}", page.text);
     }
@@ -447,7 +442,6 @@ async fn a_form_without_the_key_of_its_session_changes_nothing() {
         let page = browser.post(path, &own, &[]).await;
         assert_eq!(page.status, 403, "{path}");
         browser.cookies.insert(FORM_COOKIE.to_owned(), cookie);
-        // These requests come from a page of another origin.
         for (name, value) in [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")]
         {
             let request = browser.client.post(browser.url(path)).header(name, value);

@@ -20,7 +20,6 @@ async fn start(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
     .await
 }
 
-/// Sends a WebSocket handshake with this token. Returns the response.
 async fn handshake(demo: &Demo, token: &str) -> reqwest::Response {
     handshake_of(&demo.url, demo.builder(), token).await
 }
@@ -43,7 +42,6 @@ async fn handshake_of(url: &str, client: ClientBuilder, token: &str) -> reqwest:
     request.send().await.unwrap()
 }
 
-/// Opens a WebSocket, and asserts that it works.
 async fn open(demo: &Demo, token: &str) -> Upgraded {
     open_of(&demo.url, demo.builder(), token).await
 }

@@ -1,8 +1,8 @@
 //! Tests of the listener for gateways of API ML, which use the program as their ZAAS.
 //!
-//! The gateways of these tests send what a gateway of API ML sends. For a request to a service, such a gateway sends
-//! `POST /zaas/scheme/...` with the credential of the client. It also relays requests of its clients to the auth API.
-//! A PassTicket is a short-lived password of z/OS. A PAT is a Personal Access Token.
+//! In this file, a gateway is a gateway of API ML, and the program is `passticket-proxy`. For a request to a service, a
+//! gateway sends `POST /zaas/scheme/...` with the credential of the client. It also relays requests of its clients to
+//! the auth API. A PassTicket is a short-lived password of z/OS. A PAT is a Personal Access Token.
 
 use std::{
     fs,
@@ -49,7 +49,6 @@ fn fingerprint(identity: pki::Identity) -> String {
     Sha256::digest(identity.certificate_der()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Returns the section `zaas` with these gateways.
 fn section(gateways: &str) -> String {
     format!("    zaas:\n      enabled: true\n      port: 0\n      gateways: {gateways}\n")
 }
@@ -65,7 +64,6 @@ fn zaas_address(program: &mut Running) -> SocketAddr {
     address.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// The program with the files of a demo.
 struct Site {
     demo: Demo,
     zaas: SocketAddr,
@@ -76,7 +74,6 @@ impl Site {
         Self::start_with(section(&named(GATEWAY))).await
     }
 
-    /// Starts the program. `ours` contains lines of `components.passticket-proxy`.
     async fn start_with(ours: String) -> Self {
         Self::start_edited(move |_, yaml| yaml + &ours).await
     }
@@ -134,7 +131,6 @@ impl Site {
             let texts = files.map(|name| fs::read_to_string(self.demo.directory.join(name)));
             let texts: Vec<_> = texts.into_iter().flatten().collect();
             let lines = texts.iter().flat_map(|text| text.lines());
-            // The last line may not be complete yet.
             let mut records = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
             if let Some(record) = records.find(&is_wanted) {
                 return record;
@@ -145,14 +141,13 @@ impl Site {
     }
 }
 
-/// A gateway of API ML.
 struct Gateway {
     client: Client,
     url: String,
 }
 
 impl Gateway {
-    /// Begins a request for the credential of the service `svc`, as a gateway sends it.
+    /// Begins a request for the credential of the service `svc`.
     fn scheme(&self, scheme: &str) -> RequestBuilder {
         let request = self.client.post(format!("{}/scheme/{scheme}", self.url));
         let request = request.header("X-Service-Id", "svc");
@@ -170,13 +165,11 @@ impl Gateway {
         self.auth(Method::POST, path)
     }
 
-    /// Logs `USER` in. Returns the token.
     async fn login(&self) -> String {
         let login = json!({"username": "USER", "password": "validPassword"});
         token_of(&self.post("login").json(&login).send().await.unwrap())
     }
 
-    /// Makes a PAT of `USER` for these services.
     async fn pat(&self, scopes: &[&str]) -> String {
         let generate = self.post("access-token/generate").basic_auth("USER", Some("validPassword"));
         let generate = generate.json(&json!({"validity": 1, "scopes": scopes}));
@@ -516,8 +509,8 @@ async fn each_port_has_only_its_own_paths() {
         let response = site.demo.client().post(site.demo.at(path)).send().await.unwrap();
         assert_eq!(response.status(), 404, "{path}");
     }
-    // The gateway relays this header from its clients, who can write any address into it. So the program ignores the
-    // header.
+    // The gateway relays this header unchanged from its clients, and a client can write any address into it. So the
+    // program ignores the header.
     for number in 0..3 {
         let login = gateway.post("login").basic_auth("NOBODY", Some("wrong"));
         let login = login.header("X-Forwarded-For", format!("192.0.2.{number}"));

@@ -63,14 +63,12 @@ impl Site {
         Self { demo, caching, admin, client }
     }
 
-    /// Sends a request to the service `svc`. Returns the status.
     async fn get(&self, token: &str) -> u16 {
         let url = self.demo.at("/svc/api/v1/x");
         let response = self.demo.client().get(url).bearer_auth(token).send().await.unwrap();
         response.status().as_u16()
     }
 
-    /// Waits until a request to the service has this status.
     async fn wait_for(&self, token: &str, status: u16) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -83,7 +81,6 @@ impl Site {
         }
     }
 
-    /// Calls the auth API. Returns the status.
     async fn call(&self, method: Method, path: &str, body: &Value) -> u16 {
         let request = self.demo.client().request(method, self.demo.auth(path)).json(body);
         request.send().await.unwrap().status().as_u16()

@@ -34,7 +34,6 @@ impl Site {
         Self::with(format!("{{url: '{url}'}}")).await
     }
 
-    /// Makes the files for nodes with the settings `redis`.
     pub(crate) async fn with(redis: String) -> Self {
         let demo = spawn_blocking(Demo::start).await.unwrap();
         let client = demo.builder().timeout(PATIENCE).build().unwrap();
@@ -42,7 +41,6 @@ impl Site {
         Self { demo, client, user, redis }
     }
 
-    /// Returns a builder of clients that trust the authority of the site.
     pub(crate) fn builder(&self) -> ClientBuilder {
         self.demo.builder()
     }
@@ -51,13 +49,11 @@ impl Site {
         &self.demo.directory
     }
 
-    /// Starts a new node.
     pub(crate) async fn start(&self, name: &str) -> Node {
         let config = self.configure(name, name, |yaml| yaml);
         self.serve(config, &["--new-store"]).await
     }
 
-    /// Starts new nodes.
     pub(crate) async fn start_all<const N: usize>(&self, names: [&str; N]) -> [Node; N] {
         let mut nodes = Vec::new();
         for name in names {
@@ -144,7 +140,6 @@ impl Deref for Node {
     }
 }
 
-/// The auth API of a gateway.
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) url: String,
@@ -215,7 +210,6 @@ impl Api {
         Ok(status)
     }
 
-    /// Revokes the token. Returns the status.
     pub(crate) async fn revoke(&self, token: &Token) -> u16 {
         self.try_revoke(token).await.unwrap()
     }
@@ -276,7 +270,6 @@ impl Node {
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
-    /// Kills the program with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.program.kill();
         self.program.wait();

@@ -48,7 +48,6 @@ impl Demo {
         Self { _temporary: Some(temporary), ..demo }
     }
 
-    /// Starts `serve --demo` on a free port, in `directory`.
     pub(crate) fn start_in(directory: &Path) -> Self {
         let args = ["serve", "--demo", "--port", "0", "--data-dir", directory.to_str().unwrap()];
         let mut program = Running::start(PROGRAM, &args);
@@ -85,7 +84,7 @@ impl Demo {
         spawn_blocking(|| Self::with_files(edit)).await.unwrap()
     }
 
-    /// Starts the program again with `serve --config`, so that it reads changed files.
+    /// Starts the program again, with `serve --config`.
     pub(crate) fn restarted(self) -> Self {
         let Self { program, directory, _temporary, .. } = self;
         drop(program);
@@ -94,17 +93,15 @@ impl Demo {
         Self { program, directory, printed: String::new(), url, _temporary }
     }
 
-    /// Makes a client without a certificate. It trusts the authority of the demo.
+    /// Makes a client that trusts the authority of the demo. It has no certificate.
     pub(crate) fn client(&self) -> Client {
         self.builder().build().unwrap()
     }
 
-    /// Makes a client that presents the certificate of this user.
     pub(crate) fn client_of(&self, user: &str) -> Client {
         self.builder_of(user).build().unwrap()
     }
 
-    /// Returns a builder of clients that present the certificate of this user.
     pub(crate) fn builder_of(&self, user: &str) -> ClientBuilder {
         self.builder().identity(self.identity(user))
     }
@@ -120,12 +117,10 @@ impl Demo {
         Identity::from_pem(&pem).unwrap()
     }
 
-    /// Returns the URL of a path.
     pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
-    /// Returns the URL of an endpoint of the auth API.
     pub(crate) fn auth(&self, path: &str) -> String {
         self.at(&format!("/gateway/api/v1/auth/{path}"))
     }
@@ -189,7 +184,6 @@ pub(crate) fn start_with_input(command: &mut Command, input: &str) -> (Child, io
     (child, written)
 }
 
-/// Starts `serve --config`. Returns the program and the port that it listens on.
 pub(crate) fn serve(zowe_yaml: &Path) -> (Running, u16) {
     let program = Running::start(PROGRAM, &["serve", "--config", zowe_yaml.to_str().unwrap()]);
     listening(program)

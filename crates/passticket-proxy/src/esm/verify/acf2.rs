@@ -38,7 +38,6 @@ struct KeyRecord {
     replay_allowed: Option<bool>,
 }
 
-/// A line of the resource rule IRRPTAUTH.
 struct RuleLine {
     resource: String,
     uid: String,

@@ -30,7 +30,7 @@ impl Listing {
 /// Returns whether a line shows a key: one of the words `SSKEY`, `KEYMASKED` and `KEYENCRYPTED`, and then hex digits.
 /// `SSKEY` is the field of ACF2, and also the end of `SESSKEY`, the keyword of Top Secret.
 fn shows_key(line: &str) -> bool {
-    /// `TSS` permits shorter keys, but a shorter text may be an ordinary word, such as `SESSKEY ADDED`.
+    /// `TSS` permits shorter keys, but a shorter text may be an ordinary word, such as `ADDED` in `SESSKEY ADDED`.
     const DIGITS: usize = 6;
     ["SSKEY", "KEYMASKED", "KEYENCRYPTED"].into_iter().any(|word| {
         line.match_indices(word).any(|(at, _)| {

@@ -44,7 +44,7 @@ pub struct Expected {
     pub gateway: UserId,
     /// The applications with a PassTicket key.
     pub applications: Vec<Application>,
-    /// Users whose attributes should be checked.
+    /// The users whose attributes are compared.
     pub users: Vec<UserId>,
 }
 

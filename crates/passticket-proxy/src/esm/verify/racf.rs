@@ -18,7 +18,7 @@ use super::{
 /// The maximum number of outputs of `RLIST` for one profile, and of `LISTUSER` for one user, that are compared.
 const DISPLAYS: usize = 16;
 /// The clock of z/OS may be this many seconds ahead of the gateway's clock. A listing is older than its comparison, so
-/// the time in it should be in the past.
+/// with correct clocks, the time in the listing is in the past.
 const AHEAD: u64 = 5;
 /// The command that activates changed profiles.
 const REFRESH: &str = "SETROPTS RACLIST(PTKTDATA) REFRESH";
@@ -72,7 +72,6 @@ pub(super) fn compare(report: &mut Report, expected: &Expected, listing: &Listin
     }
 }
 
-/// Compares the output of `SETROPTS LIST`.
 fn options(report: &mut Report, expected: &Expected, options: &Options) {
     const CLASS: &str = "class PTKTDATA";
     let contains = |classes: &Option<HashSet<String>>, class| {
@@ -131,13 +130,12 @@ fn options(report: &mut Report, expected: &Expected, options: &Options) {
     }
 }
 
-/// Returns the last outputs of `RLIST` for a profile, at most [`DISPLAYS`]. The last one is first.
+/// Returns the last outputs of `RLIST` for a profile, at most [`DISPLAYS`], in the reverse order of the listing.
 fn displays<'a>(listing: &'a RacfListing, class: &str, name: &str) -> Vec<&'a Profile> {
     let matching = listing.profiles.iter().filter(|it| it.class == class && it.name == name);
     matching.rev().take(DISPLAYS).collect()
 }
 
-/// Compares the key profile of an application.
 fn key_profile(report: &mut Report, application: &Application, listing: &RacfListing) {
     let applid = application.applid;
     let profiles = displays(listing, "PTKTDATA", applid.as_str());
@@ -295,7 +293,6 @@ fn compare_replay(
     }
 }
 
-/// Compares the permission to make PassTickets on z/OS.
 fn permission(
     report: &mut Report,
     application: &Application,

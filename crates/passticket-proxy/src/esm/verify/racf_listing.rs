@@ -6,7 +6,6 @@ use std::collections::HashSet;
 
 use super::listing::{Listing, words};
 
-/// The values that a listing of RACF shows.
 #[derive(Default)]
 pub(super) struct RacfListing {
     pub(super) options: Options,
@@ -171,7 +170,7 @@ impl RacfListing {
         }
     }
 
-    /// Reads a line that begins a section, and returns the section.
+    /// Returns the section that the line begins.
     fn heading(&mut self, line: &str) -> Option<Section> {
         let lists = [
             ("ACTIVE CLASSES =", Section::Active),
@@ -195,7 +194,8 @@ impl RacfListing {
                 profile.access = Some(Vec::new());
                 Section::Access
             }
-            // These lines begin the conditional access list, or a part of a profile that is not read.
+            // These lines begin the conditional access list, or another part of a profile that this parser does not
+            // read.
             ["USER" | "ID", "ACCESS", ..]
             | ["INSTALLATION", "DATA"]
             | ["AUDITING" | "NOTIFY"]
@@ -338,7 +338,6 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"#@$".contains(&byte)
 }
 
-/// Returns whether a word is an access level.
 fn is_level(word: &str) -> bool {
     matches!(word, "NONE" | "EXECUTE" | "READ" | "UPDATE" | "CONTROL" | "ALTER")
 }

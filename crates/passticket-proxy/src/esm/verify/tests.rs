@@ -42,7 +42,6 @@ fn compared(esm: Esm, listing: &str) -> Report {
     compare(esm, &expected(esm), listing.as_bytes(), NOW)
 }
 
-/// The findings with this verdict, as text.
 fn texts(report: &Report, verdict: Verdict) -> Vec<String> {
     let findings = report.findings().iter().filter(|finding| finding.verdict() == verdict);
     findings.map(ToString::to_string).collect()
@@ -162,7 +161,6 @@ fn each_difference_of_racf_is_named() {
         assert!(found.contains(want), "{was}: {found}");
         assert_eq!(found.lines().count(), 1, "{found}");
     }
-    // RACF does not have the profile, or has a generic profile in its place.
     let (before, after) = RACF.split_once("RLIST PTKTDATA IZUDFLT").unwrap();
     let (_, after) = after.split_once("RLIST").unwrap();
     let not_found = format!("{before}ICH13003I IZUDFLT NOT FOUND\nREADY\nRLIST{after}");

@@ -32,8 +32,7 @@ const PERMISSIONS_WAIT: Duration = Duration::from_secs(2);
 const MAX_COUNTED_PAGES: usize = 20;
 
 impl Inner {
-    /// Learns what the user may do, so that the page has a link for administrators. If the permissions cannot be learnt
-    /// in time, the page appears without the link.
+    /// Asks for the permissions of the user, so that the page has a link for administrators.
     pub(super) async fn learn_permissions(&self, visit: &Visit) {
         let asked = timeout(PERMISSIONS_WAIT, self.client.permissions(&visit.browser)).await;
         if let Ok(Ok(permissions)) = asked {
@@ -42,7 +41,6 @@ impl Inner {
         }
     }
 
-    /// Checks that the user is an administrator.
     pub(super) async fn administrator_required(
         &self,
         visit: &Visit,

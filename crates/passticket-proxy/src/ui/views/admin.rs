@@ -24,7 +24,6 @@ use crate::ui::{
     texts::{self, admin as words, revoke as revoking, tokens as list},
 };
 
-/// The result of a search.
 #[derive(Clone, Copy)]
 pub(in crate::ui) struct SearchPage<'a> {
     pub(in crate::ui) search: &'a SearchQuery,
@@ -34,13 +33,11 @@ pub(in crate::ui) struct SearchPage<'a> {
     pub(in crate::ui) now: Timestamp,
 }
 
-/// The tokens that a rule revokes.
 #[derive(Clone, Debug, Default)]
 pub(in crate::ui) struct RulePreview {
     pub(in crate::ui) count: usize,
     /// Whether there may be more tokens than were counted.
     pub(in crate::ui) has_more: bool,
-    /// The first tokens.
     pub(in crate::ui) first: Vec<Token>,
 }
 
@@ -283,7 +280,6 @@ pub(in crate::ui) fn revoke_users_token(
     page(frame, revoking::HEADING, Width::Narrow, &content)
 }
 
-/// The form for a rule.
 pub(in crate::ui) fn rule(frame: Frame<'_>, content: RulePage<'_>) -> Markup {
     let RulePage { form, faults: problems, services } = content;
     let frame = on(Tab::Rule, frame);

@@ -22,7 +22,6 @@ use crate::ui::{
 /// From this number of services on, the script offers to search for one.
 const SEARCH_FROM: usize = 8;
 
-/// The form, as the user has filled it.
 #[derive(Clone, Copy)]
 pub(in crate::ui) struct CreatePage<'a> {
     pub(in crate::ui) form: &'a CreateForm,

@@ -21,7 +21,6 @@ pub(in crate::ui) struct Frame<'a> {
     pub(in crate::ui) key: &'a FormKey,
     /// The user id. `None` if nobody is signed in.
     pub(in crate::ui) user: Option<&'a str>,
-    /// The permissions of the user.
     pub(in crate::ui) permissions: Permissions,
     pub(in crate::ui) area: Area,
     pub(in crate::ui) notice: Option<Notice>,
@@ -32,7 +31,6 @@ pub(in crate::ui) struct Frame<'a> {
 pub(in crate::ui) enum Area {
     /// The pages about the tokens of the user.
     Own,
-    /// The pages for administrators.
     Administration(Tab),
 }
 
@@ -61,7 +59,6 @@ impl Tab {
     }
 }
 
-/// The width of the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Width {
     /// For lists.
@@ -72,7 +69,6 @@ pub(super) enum Width {
     SignIn,
 }
 
-/// Returns a whole document.
 pub(super) fn page(frame: Frame<'_>, title: &str, width: Width, content: &Markup) -> Markup {
     let asset = |name| frame.paths.to(Page::Asset(name));
     let is_own = frame.area == Area::Own;
@@ -161,7 +157,6 @@ fn bar(frame: Frame<'_>, user: &str) -> Markup {
     }
 }
 
-/// The links between the pages for administrators.
 fn tabs(frame: Frame<'_>, current: Tab) -> Markup {
     html! {
         nav class="tabs" aria-label=(texts::admin::HEADING) {
@@ -178,7 +173,6 @@ fn tabs(frame: Frame<'_>, current: Tab) -> Markup {
     }
 }
 
-/// The icon and the name of the pages.
 pub(super) fn brand(frame: Frame<'_>) -> Markup {
     html! {
         a class="brand" href=(frame.paths.to(Page::Home)) {
@@ -188,7 +182,6 @@ pub(super) fn brand(frame: Frame<'_>) -> Markup {
     }
 }
 
-/// The hidden field that each form needs.
 pub(super) fn form_key(frame: Frame<'_>) -> Markup {
     html! { input type="hidden" name=(csrf::FIELD) value=(frame.key.as_str()); }
 }
@@ -218,7 +211,6 @@ pub(super) fn fault_of(faults: &[Fault], field: &str) -> Markup {
     }
 }
 
-/// Returns whether a field has a fault.
 pub(super) fn has_fault(faults: &[Fault], field: &str) -> bool {
     faults.iter().any(|fault| fault.field == field)
 }
@@ -260,7 +252,6 @@ pub(super) fn text_field(field: &TextField<'_>, faults: &[Fault]) -> Markup {
     }
 }
 
-/// A time of the auth API.
 pub(super) fn time(time: &str) -> Markup {
     html! { time datetime=(time) { (readable(time)) } }
 }
@@ -300,7 +291,6 @@ pub(super) fn scopes(scopes: &[String], services: &Services, ids: ShowIds) -> Ma
     }
 }
 
-/// The state of a token.
 pub(super) fn state(token: &Token) -> Markup {
     let (class, text) = match token.state.as_str() {
         "active" => ("state active", texts::tokens::ACTIVE),

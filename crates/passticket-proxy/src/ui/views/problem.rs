@@ -5,7 +5,6 @@ use maud::{Markup, html};
 use super::layout::{Frame, Width, brand, page};
 use crate::ui::{paths::Page, texts};
 
-/// A problem.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ui) struct ProblemPage<'a> {
     pub(in crate::ui) heading: &'a str,

@@ -5,12 +5,10 @@ use maud::{Markup, html};
 use super::layout::{Frame, Width, brand, form_key, page};
 use crate::ui::{form::query, paths::Page, texts, texts::sign_in as words};
 
-/// The choices that the page offers.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ui) struct SignInPage<'a> {
     /// The user id that the user has entered before.
     pub(in crate::ui) user_id: &'a str,
-    /// Whether the login provider can change passwords.
     pub(in crate::ui) can_change: bool,
     /// Whether the form has fields for a new password.
     pub(in crate::ui) changes: bool,

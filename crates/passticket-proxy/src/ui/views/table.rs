@@ -11,7 +11,7 @@ pub(super) struct Table<'a> {
     /// The name of the table for screen readers.
     pub(super) label: &'a str,
     pub(super) headings: &'a [&'a str],
-    /// The heading of a last column with links, for screen readers only.
+    /// The heading of the last column, which has links. Only screen readers read it. `None` if there is no such column.
     pub(super) actions: Option<&'a str>,
 }
 

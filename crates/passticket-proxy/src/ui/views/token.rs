@@ -25,7 +25,6 @@ const GRACES: [(u64, &str); 4] = [
     (604_800, rotating::WEEK),
 ];
 
-/// All facts about a token.
 pub(in crate::ui) fn token(frame: Frame<'_>, token: &Token, services: &Services) -> Markup {
     let id = TokenId::new(&token.id);
     let name = name_of(token);
@@ -84,7 +83,6 @@ pub(super) fn facts(token: &Token, services: &Services, owner: Option<&str>) -> 
     }
 }
 
-/// The form for the name and the description of a token.
 pub(in crate::ui) fn edit(
     frame: Frame<'_>,
     id: TokenId<'_>,
@@ -137,7 +135,6 @@ fn question(heading: &str, explanation: &str, token: &Token, services: &Services
     }
 }
 
-/// The page that asks whether to replace a token.
 pub(in crate::ui) fn rotate(
     frame: Frame<'_>,
     id: TokenId<'_>,
@@ -164,7 +161,6 @@ pub(in crate::ui) fn rotate(
     page(frame, rotating::HEADING, Width::Narrow, &content)
 }
 
-/// The page that asks whether to revoke a token.
 pub(in crate::ui) fn revoke(
     frame: Frame<'_>,
     id: TokenId<'_>,

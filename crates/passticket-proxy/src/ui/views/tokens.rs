@@ -19,7 +19,6 @@ use crate::ui::{
 /// The list marks tokens that expire within this number of days.
 const SOON_DAYS: u64 = 7;
 
-/// The content of the list.
 #[derive(Clone, Copy)]
 pub(in crate::ui) struct ListPage<'a> {
     pub(in crate::ui) query: &'a ListQuery,
