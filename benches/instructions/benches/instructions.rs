@@ -88,7 +88,6 @@ fn committed(name: &str) -> u64 {
 
 type Work = Box<dyn FnMut()>;
 
-/// Makes a world with a new key.
 fn world() -> World {
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     World::of(SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap())
@@ -142,8 +141,8 @@ fn jwt_cookie() -> Work {
     answering(world.stack(has_ticket), world.cookie())
 }
 
-/// The same requests as in [`jwt_cookie`], with the metrics of requests. The difference of the two counts is the cost
-/// of these metrics.
+/// Sends the same requests as [`jwt_cookie`], and also counts them in [`RequestMetrics`]. The difference of the two
+/// counts is the cost of these metrics.
 fn jwt_counted() -> Work {
     let world = world();
     let metrics = Arc::new(RequestMetrics::default());

@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 
 use crate::secret_file::{self, SecretFileError};
 
-/// A value of `--credential`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     None,
@@ -40,7 +39,6 @@ impl TokenPlace {
     }
 }
 
-/// The kind of the credentials of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     None,
@@ -159,8 +157,8 @@ impl Credentials {
     /// Reads the files.
     ///
     /// # Errors
-    /// If a file cannot be read or other users have access to it, if a line has no credential, or if the values do not
-    /// fit together.
+    /// If a file cannot be read or other users have access to it, if a line has no credential, or if `sources` and
+    /// `place` contradict each other.
     pub(crate) fn load(
         sources: &[Source],
         place: Option<TokenPlace>,

@@ -1,6 +1,5 @@
 //! The results of requests: answers, refusals and errors.
 
-/// The result of one request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Answered(Answer),

@@ -113,7 +113,6 @@ impl<'a> Report<'a> {
         problems
     }
 
-    /// Returns a table for people.
     pub(crate) fn table(&self) -> String {
         let (settings, recorder) = (self.settings, self.recorder);
         let mut lines = Vec::new();

@@ -35,7 +35,6 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A request that a gateway has received.
 struct Received {
     head: String,
     headers: HeaderMap,
