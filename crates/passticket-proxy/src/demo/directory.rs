@@ -19,7 +19,6 @@ use sha2::{Digest, Sha256};
 
 use crate::exit::Exit;
 
-/// The file name of the list.
 const LIST: &str = "demo-files.sha256";
 
 /// The users who can read a file.
@@ -31,7 +30,6 @@ pub(super) enum Access {
     Public,
 }
 
-/// Why the demo cannot make its files.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DemoError {
     #[error("--data-dir: {} is a file; give a directory", .0.display())]
@@ -171,7 +169,6 @@ impl DemoDirectory {
         }
     }
 
-    /// Returns the content of the list.
     fn list(&self) -> String {
         let lines = |(name, hashes): (&String, &BTreeSet<String>)| {
             hashes.iter().map(|hash| format!("{hash}  {name}\n")).collect::<String>()

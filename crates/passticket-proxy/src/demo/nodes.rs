@@ -24,7 +24,6 @@ const STOP: Duration = Duration::from_secs(10);
 
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// Checks the value of `--redis`.
 pub(super) fn check_url(url: &str) -> Result<(), Exit> {
     let problem = match RedisAddress::from_url(url) {
         Ok(_) if url.starts_with("redis://") && !url.contains('@') => return Ok(()),
@@ -40,7 +39,6 @@ pub(super) fn check_url(url: &str) -> Result<(), Exit> {
     Err(Exit::usage(format!("--redis: {problem}")))
 }
 
-/// Checks that Redis answers.
 pub(super) async fn reach_redis(config: &Config) -> Result<(), Exit> {
     cluster::reach(config).await.map_err(|exit| match exit {
         Exit::Runtime(error) => Exit::Runtime(format!(
@@ -56,7 +54,8 @@ pub(super) struct ReservedPort(TcpListener);
 impl ReservedPort {
     /// Takes the port. If `port` is 0, takes any free port.
     pub(super) fn take(port: u16) -> Result<Self, Exit> {
-        // This fails if another process uses the port. Otherwise, that process would answer the requests to the node.
+        // This fails if another process uses the port. Without this check, the other process would answer the requests
+        // for the second node.
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(Self).map_err(|error| {
             Exit::runtime(format!(
                 "cannot listen on 127.0.0.1:{port} for node 2: {error}; choose another port with --port"
@@ -69,7 +68,6 @@ impl ReservedPort {
     }
 }
 
-/// The process of the second node.
 pub(super) struct SecondNode(Child);
 
 impl SecondNode {

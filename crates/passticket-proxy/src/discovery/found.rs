@@ -22,7 +22,6 @@ pub(super) struct Found<'r> {
     pub(super) left_out: usize,
 }
 
-/// An instance that the gateway refuses.
 #[derive(Debug)]
 pub(super) struct Refused<'r> {
     pub(super) service: ServiceId,
@@ -30,7 +29,6 @@ pub(super) struct Refused<'r> {
     pub(super) refusal: Refusal,
 }
 
-/// A service that the gateway uses.
 #[derive(Debug)]
 pub(super) struct FoundService<'r> {
     pub(super) id: ServiceId,
@@ -40,7 +38,6 @@ pub(super) struct FoundService<'r> {
     pub(super) instances: Vec<FoundInstance<'r>>,
 }
 
-/// An instance that the gateway uses.
 #[derive(Debug)]
 pub(super) struct FoundInstance<'r> {
     pub(super) instance: &'r Instance,
@@ -113,7 +110,6 @@ pub(super) fn find<'r>(
 struct Paths<'r> {
     known: BTreeSet<&'r str>,
     maximum: usize,
-    /// The number of routes that were left out.
     left_out: usize,
 }
 

@@ -42,7 +42,6 @@ const LEFT_OUT: Description = Description::gauge(
 );
 const KIND: LabelName = LabelName::new("kind");
 
-/// The result of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FetchResult {
     Full,
@@ -100,7 +99,6 @@ impl DiscoveryStatus {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that discovery is on.
     pub(super) fn begin(&self) {
         let mut state = self.state();
         if let Registry::Off = state.registry {
@@ -108,7 +106,6 @@ impl DiscoveryStatus {
         }
     }
 
-    /// Records that discovery is off.
     pub(super) fn end(&self) {
         let mut state = self.state();
         (state.registry, state.applied) = (Registry::Off, Applied::default());
