@@ -41,8 +41,8 @@ pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
 pub(super) struct SiteCors<'a> {
     /// The place of `allowedOrigins`, if the setting is present.
     at: Option<At<'a>>,
-    /// The origins of the pages that may use the auth API. These pages may also use each service that turns CORS on in
-    /// its metadata without a list of origins.
+    /// The origins of the pages that may use the auth API. If the metadata of a service turns CORS on but has no list
+    /// of origins, these pages may also use this service.
     origins: Vec<Origin>,
     max_age: Option<Duration>,
 }
@@ -65,7 +65,6 @@ pub(super) fn read_site<'a>(mut section: Section<'a>) -> SiteCors<'a> {
     SiteCors { at: field.map(|field| field.at), origins, max_age: max_age.map(Duration::from_secs) }
 }
 
-/// The origins that may use a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Origins {
     Any,

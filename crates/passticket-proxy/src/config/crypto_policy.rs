@@ -1,5 +1,3 @@
-//! The cryptography that the program may use.
-
 use tower_passticket::passticket::{Algorithm, Applid, KeyError, KeyProfile};
 
 /// The cryptography that the program may use.

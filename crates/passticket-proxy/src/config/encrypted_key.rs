@@ -33,7 +33,6 @@ pub(super) enum EncryptedKeyError {
     TooMuchWork,
 }
 
-/// Returns whether a file contains an encrypted key in PKCS #8.
 pub(super) fn is_present(content: &[u8]) -> bool {
     encrypted(content).is_some()
 }

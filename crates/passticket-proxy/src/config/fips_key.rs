@@ -13,8 +13,7 @@ pub(super) struct FipsKey {
 }
 
 impl FipsKey {
-    /// Parses the hex digits of a key. The caller must have checked that they are valid. Returns `None` for a legacy
-    /// key.
+    /// Parses the hex digits of a key. The caller must have checked these digits. Returns `None` for a legacy key.
     pub(super) fn from_hex(algorithm: Algorithm, key: &str) -> Option<Self> {
         if algorithm == Algorithm::Legacy {
             return None;

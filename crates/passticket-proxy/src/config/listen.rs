@@ -52,7 +52,6 @@ pub(super) fn explain(
     format!("{place}: cannot listen on {address}: {error}; {remedy}")
 }
 
-/// Looks up the addresses of a host name.
 pub(super) type Resolve<'r> = &'r dyn Fn(&str) -> io::Result<Vec<IpAddr>>;
 
 /// Looks up the addresses of a host name with the operating system.

@@ -335,7 +335,7 @@ pub struct Config {
     pub encryption: Encryption,
     /// The TLS versions, cipher suites and groups of the listener: `zowe.network.server.tls`.
     pub server_tls: TlsPolicy,
-    /// The TLS versions, cipher suites and groups towards services: `zowe.network.client.tls`.
+    /// The TLS versions, cipher suites and groups of the connections to services: `zowe.network.client.tls`.
     pub client_tls: TlsPolicy,
     /// `zowe.certificate.pem.*`, or `zowe.certificate.keystore` and `truststore`.
     pub tls: TlsFiles,
@@ -349,7 +349,8 @@ pub struct Config {
     /// The server or the file that checks the passwords of users. `components.passticket-proxy.users` names the file,
     /// and `components.gateway.apiml.security.auth.provider` selects the server.
     pub logins: Logins,
-    /// Whether Personal Access Tokens are credentials: `components.gateway.apiml.security.personalAccessToken.enabled`.
+    /// Whether the gateway accepts Personal Access Tokens as credentials:
+    /// `components.gateway.apiml.security.personalAccessToken.enabled`.
     pub pats: bool,
     /// The maximum validity of a Personal Access Token:
     /// `components.passticket-proxy.personalAccessToken.maximumValidityDays`.
@@ -391,8 +392,8 @@ pub struct Config {
     pub certificate_mapping: CertificateMapping,
     /// The identity providers whose tokens are accepted: `components.passticket-proxy.oidc`.
     pub oidc: Vec<OidcSettings>,
-    /// The users to whom no distributed identity is mapped: `components.passticket-proxy.delegation.protectedUsers`,
-    /// and the gateway's own user.
+    /// The users for whom the gateway refuses distributed identities:
+    /// `components.passticket-proxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected_users: Vec<UserId>,
     /// A running API Mediation Layer (API ML) of Zowe: `components.passticket-proxy.zowe`.
     pub zowe: Option<ZowePeer>,
@@ -423,8 +424,8 @@ pub struct Config {
     /// The compatibility profile, which decides the form of the auth API's responses:
     /// `components.passticket-proxy.compatibility`.
     pub compatibility: Compatibility,
-    /// Whether client certificates are credentials: `components.gateway.apiml.security.x509.enabled`. This field
-    /// is always `false` with AT-TLS.
+    /// Whether the gateway accepts client certificates as credentials:
+    /// `components.gateway.apiml.security.x509.enabled`. This field is always `false` with AT-TLS.
     pub client_certificates: bool,
     /// The proxies that may send the certificates of their clients: `components.passticket-proxy.forwarders`, and
     /// `components.gateway.apiml.security.x509.acceptForwardedCert` with `certificatesUrls`.
@@ -432,17 +433,18 @@ pub struct Config {
     /// `components.gateway.apiml.security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are
     /// present.
     pub custom_headers: Option<CustomHeaders>,
-    /// The headers that the gateway removes from the requests of clients: the names in `customUserHeader` and
-    /// `customAuthHeader` (even if only one of them is set), in `components.gateway.apiml.security.headersToBeCleared`,
-    /// and in `components.gateway.apiml.security.auth.jwt.customAuthHeader`.
+    /// The headers that the gateway removes from the requests of clients. The settings `customUserHeader` and
+    /// `customAuthHeader` (even if only one of them is present),
+    /// `components.gateway.apiml.security.headersToBeCleared`, and
+    /// `components.gateway.apiml.security.auth.jwt.customAuthHeader` contain the names of these headers.
     pub strip_headers: Vec<HeaderName>,
     /// Changes to the list of headers that the gateway removes from requests, for each service with such changes:
     /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
     /// The policy for requests from web pages of other origins. It decides which of these requests the gateway refuses.
-    /// `zowe.externalDomains` and `externalPort` set the origins of the gateway. With `compatibility: zowe-v3`, all
-    /// requests of other origins are refused, unless CORS allows them: `apiml.service.corsEnabled`,
-    /// `components.passticket-proxy.cors` and the metadata of the services.
+    /// `zowe.externalDomains` and `externalPort` set the origins of the gateway. With `compatibility: zowe-v3`, the
+    /// gateway refuses each request of another origin that CORS does not allow. The settings for CORS are
+    /// `apiml.service.corsEnabled`, `components.passticket-proxy.cors` and the metadata of the services.
     pub origins: OriginPolicy,
     /// `components.gateway.apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
@@ -464,7 +466,7 @@ pub struct Config {
     /// `components.passticket-proxy.strictTransportSecurity`. AT-TLS does not change this value.
     pub strict_transport_security: Option<StrictTransportSecurity>,
     /// Whether browsers get error messages as HTML pages: `components.passticket-proxy.errorPages`. The default is
-    /// `true`, but `false` with `compatibility: zowe-v3`.
+    /// `false` with `compatibility: zowe-v3`, and `true` otherwise.
     pub error_pages: bool,
     /// The page for users: `components.passticket-proxy.ui`. `None` if it is off.
     pub ui: Option<UiSettings>,
@@ -476,8 +478,8 @@ pub struct Config {
     pub routes: Vec<ConfiguredRoute>,
     /// The descriptions of the services in the api-defs. They do not contain the scheme of a service.
     pub services: Vec<ListedService>,
-    /// The settings by which services are found in Eureka: `components.passticket-proxy.discovery`. `None` if the
-    /// section is absent.
+    /// The settings with which the gateway finds services in Eureka: `components.passticket-proxy.discovery`. `None` if
+    /// the section is absent.
     pub discovery: Option<DiscoverySettings>,
     /// The clients that may see the health of the gateway: `apiml.health.protected`. This setting has an effect only
     /// with `compatibility: zowe-v3`.
@@ -490,10 +492,10 @@ pub struct Config {
     /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
     /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
     pub zowe_tickets: BTreeMap<Applid, Replay>,
-    /// How many refused PassTickets stop the PassTickets of a user: `refusals` in the entries of
-    /// `components.passticket-proxy.ptktdata`.
+    /// After this number of refused PassTickets, the gateway makes no more PassTickets for a user: `refusals` in the
+    /// entries of `components.passticket-proxy.ptktdata`.
     pub ticket_limits: TicketLimits,
-    /// The client certificates towards services.
+    /// The client certificates that the gateway presents to services.
     pub client_identities: ClientIdentities,
     /// The level of the log: `components.passticket-proxy.logLevel`. `None` means that the environment variable
     /// `RUST_LOG` sets the level.
@@ -658,7 +660,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let Assembled { routes, templates } =
         routes::assemble_all(&definitions, overrides, *on_failure, entries, ptktdata, templates);
     // The limits also apply to the services that are found in Eureka. `components.passticket-proxy.services` names some
-    // routes of these services. The templates stand for all other routes of these services.
+    // routes of these services. The templates stand for the routes that it does not name.
     let of_definitions = routes.len();
     let mut all_routes: Vec<_> = routes.into_iter().chain(templates).collect();
     let found_if_complete = is_complete.then_some(&found[..]);
@@ -921,7 +923,6 @@ fn logins<'a>(
     }
 }
 
-/// Reads the file of permissions. Returns its path and the permissions.
 fn permissions(saf: Option<&Field<'_>>, report: &Report) -> Option<(PathBuf, Vec<Profile>)> {
     let (file, content) = saf?.authorization_file()?;
     let document = Document::parse(file.clone(), &content, report);

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-/// The expected content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     PrivateKey,

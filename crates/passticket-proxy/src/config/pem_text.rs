@@ -13,7 +13,6 @@ pub(super) fn private_key(der: &[u8]) -> Zeroizing<Vec<u8>> {
     text
 }
 
-/// Writes certificates as PEM, one after the other.
 pub(super) fn certificates<'d>(ders: impl IntoIterator<Item = &'d [u8]>) -> Vec<u8> {
     let mut text = Vec::new();
     for der in ders {
@@ -22,7 +21,6 @@ pub(super) fn certificates<'d>(ders: impl IntoIterator<Item = &'d [u8]>) -> Vec<
     text
 }
 
-/// Writes a certificate revocation list as PEM.
 pub(super) fn revocation_list(der: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     write(&mut text, "X509 CRL", der);

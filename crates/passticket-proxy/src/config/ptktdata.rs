@@ -36,7 +36,6 @@ pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 /// The APPLIDs whose PassTickets come from a running Zowe (`source: zowe`), and their replay protection.
 pub(super) type ZoweApplids = BTreeMap<Applid, Replay>;
 
-/// The entries of the list.
 pub(super) struct PtktData<'a> {
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
@@ -46,7 +45,6 @@ pub(super) struct PtktData<'a> {
     pub(super) limits: TicketLimits,
 }
 
-/// The source of the PassTickets of an APPLID.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Key,
@@ -149,7 +147,7 @@ pub(super) fn read<'a>(
 
         let Some((applid, at)) = applid else { continue };
         if zowe.contains_key(&applid) {
-            // Reports the error: the APPLID already has an entry with `source: zowe`.
+            // This call reports that the APPLID already has an entry with `source: zowe`.
             is_first(&mut entries, applid, at);
             continue;
         }
@@ -202,7 +200,6 @@ struct OneKey<'a> {
     policy: CryptoPolicy,
 }
 
-/// Where a key is.
 enum KeyPlace {
     /// The text of the key, which may be malformed.
     Text(Zeroizing<String>),
@@ -326,8 +323,8 @@ impl<'a> NextKey<'a> {
             );
             return None;
         }
-        // The profile on z/OS has one TIMEOUT for enhanced PassTickets. The window of legacy ones is fixed. So the
-        // window of the entry applies to the next key only if both keys are legacy or both are enhanced.
+        // The profile on z/OS has one TIMEOUT for enhanced PassTickets. The window of legacy PassTickets is fixed. So
+        // the window of the entry applies to the next key only if both keys are legacy or both are enhanced.
         let inherited = current.window.filter(|_| key.is_legacy() == current.is_legacy());
         let profile = key.profile(applid, inherited)?;
         if now >= from.plus(LONG_PAST) {

@@ -76,7 +76,6 @@ impl Document {
     }
 }
 
-/// A place in a file.
 #[derive(Clone)]
 pub(super) struct At<'a> {
     pub(super) file: &'a Path,
@@ -132,7 +131,6 @@ impl<'a> At<'a> {
         Self { line, key, ..*self }
     }
 
-    /// Returns the place of an item of this list.
     fn with_index(&self, line: usize, index: usize) -> Self {
         let mut key = self.key.clone();
         push_index(&mut key, index);
@@ -146,7 +144,6 @@ impl fmt::Display for At<'_> {
     }
 }
 
-/// A value and its place.
 #[derive(Clone)]
 pub(super) struct Field<'a> {
     pub(super) at: At<'a>,
@@ -195,7 +192,6 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Parses a single value with the `FromStr` of its type.
     pub(super) fn parse<T: FromStr<Err: fmt::Display>>(&self) -> Option<T> {
         self.read(T::from_str)
     }
@@ -208,7 +204,7 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// Returns whether the value is `true`. Reports a value that is not a boolean, and then returns `false`.
+    /// Returns whether the value is `true`. For a value that is not a boolean, reports this and returns `false`.
     pub(super) fn is_on(&self) -> bool {
         self.boolean().unwrap_or(false)
     }
@@ -333,12 +329,10 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Returns whether the value is a mapping, which can be empty.
     pub(super) fn is_mapping(&self) -> bool {
         matches!(self.node.value, Value::Map(_))
     }
 
-    /// Returns whether the value is a list, which can be empty.
     pub(super) fn is_list(&self) -> bool {
         matches!(self.node.value, Value::Seq(_))
     }
@@ -393,9 +387,9 @@ impl<'a> Section<'a> {
         Self { at, entries: &[], first: Vec::new(), broken: false, known: Vec::new() }
     }
 
-    /// Combines two sections. A key is read from this section, or from `other` if it is absent or blank here. Mappings
-    /// below the same key are also combined. If a required key is absent in both sections, the place of the problem is
-    /// in `other`.
+    /// Combines two sections. A key is read from this section. If it is absent or blank here, it is read from `other`.
+    /// Mappings below the same key are also combined. If a required key is absent in both sections, the place of the
+    /// problem is in `other`.
     pub(super) fn over(self, other: Self) -> Self {
         let mut first = self.first;
         first.push((self.at, self.entries));
@@ -403,12 +397,10 @@ impl<'a> Section<'a> {
         Self { first, broken: self.broken || other.broken, ..other }
     }
 
-    /// Returns the values of a key in all mappings.
     fn values(&self, name: &str) -> impl Iterator<Item = Field<'a>> {
         self.mappings().filter_map(move |(at, entries)| Self::value(at, entries, name))
     }
 
-    /// Returns the mappings in order of precedence.
     fn mappings(&self) -> impl Iterator<Item = (&At<'a>, &'a [Entry])> {
         let first = self.first.iter().map(|(at, entries)| (at, *entries));
         first.chain([(&self.at, self.entries)])
@@ -531,7 +523,6 @@ pub(super) fn unknown_key<'k>(key: &str, at: &At<'_>, known: impl IntoIterator<I
 mod tests {
     use super::*;
 
-    /// Parses `text`, reads it with `read`, and returns the problems.
     fn problems(text: &str, read: impl FnOnce(&mut Section<'_>)) -> Vec<String> {
         let report = Report::default();
         let document = Document::parse("f".into(), text.as_bytes(), &report);

@@ -15,7 +15,6 @@ use super::{
     reader::{At, Field, Section},
 };
 
-/// The settings of `components.passticket-proxy`.
 pub(super) struct ProxySection<'a> {
     /// `trustedProxies`.
     networks: Vec<IpNet>,
@@ -23,7 +22,6 @@ pub(super) struct ProxySection<'a> {
     proxy_protocol: Option<At<'a>>,
 }
 
-/// Reads the settings of `components.passticket-proxy`.
 pub(super) fn read<'a>(section: &mut Section<'a>) -> ProxySection<'a> {
     let networks = section.optional("trustedProxies").map(|field| field.one_or_more());
     let proxy_protocol = section.optional("proxyProtocol");
@@ -152,7 +150,6 @@ fn java_text(ip: IpAddr) -> String {
             let [first, rest @ ..] = ip.segments();
             let mut text = format!("{first:x}");
             for segment in rest {
-                // Writing to a String cannot fail.
                 let _ = write!(text, ":{segment:x}");
             }
             text

@@ -14,7 +14,6 @@ use super::{
 };
 use tower_passticket::layer::ForwarderName;
 
-/// The default port, as in Zowe.
 const DEFAULT_PORT: u16 = 7558;
 
 const GATEWAYS: &str = "the certificates of the API ML gateways that may use this listener, each as - sha256: FINGERPRINT \

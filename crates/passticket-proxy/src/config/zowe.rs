@@ -45,7 +45,6 @@ pub(super) struct Zowe<'a> {
     pub(super) own_origins: Vec<Origin>,
     /// `apiml.service.corsEnabled` and `corsAllowedMethods`.
     pub(super) cors: ZoweCors,
-    /// The settings of the rate limiter.
     pub(super) rates: ZoweRates<'a>,
     /// `apiml.health.protected`. As in Zowe, the default is `true`.
     pub(super) health_protected: bool,
@@ -149,7 +148,6 @@ fn precede<'a>(mut component: Section<'a>, other: Section<'a>) -> Section<'a> {
     }
 }
 
-/// Returns whether a component is switched off.
 fn is_off(component: &mut Section<'_>) -> bool {
     component.optional("enabled").is_some_and(|field| field.is_word("false"))
 }
