@@ -17,7 +17,6 @@ use crate::part::Part;
 /// accept a connection in this time is considered down. Responses have a separate timeout, which may be longer.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// All connectors.
 pub(crate) struct Outbound {
     pub(crate) connectors: Connectors,
     /// The connector to z/OSMF and ZSS, to which the gateway itself sends passwords and PassTickets.
@@ -27,7 +26,6 @@ pub(crate) struct Outbound {
     pub(crate) zowe: Option<Connector>,
 }
 
-/// The settings from which the connectors are made.
 #[derive(Clone, PartialEq)]
 pub(crate) struct OutboundSettings {
     verify: Verification,
@@ -93,7 +91,6 @@ fn strict_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
 /// none.
 #[derive(Clone)]
 pub(crate) struct Connectors {
-    /// The connector without a client certificate.
     pub(crate) anonymous: Connector,
     /// The connector to services that are not in `own`.
     pub(crate) default: Connector,
@@ -136,7 +133,6 @@ impl Connectors {
         Ok(Self { anonymous, default, own })
     }
 
-    /// Returns the connector to a service.
     pub(crate) fn of(&self, service: &ServiceId) -> &Connector {
         self.own_of(service).unwrap_or(&self.default)
     }
