@@ -166,7 +166,6 @@ struct Load {
     address: SocketAddr,
     request: Arc<[u8]>,
     connections: usize,
-    /// The number of clients on each connection.
     streams: usize,
     duration: Duration,
     tls: Option<TlsConnector>,

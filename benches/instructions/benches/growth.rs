@@ -77,7 +77,6 @@ const ROUNDS: usize = 100;
 /// this number of requests.
 const DIFFERENT: usize = 2 * ROUNDS;
 
-/// The number of users whose tokens `prepare` makes.
 const USERS: usize = 100_000;
 
 type Work = Box<dyn FnMut()>;
@@ -168,7 +167,6 @@ impl<'a> Fixture<'a> {
         TokenIssuer::new(self.key()).with_clock(Arc::new(ManualClock::new(NOW)))
     }
 
-    /// Returns the login tokens of the first `count` users.
     fn logins(&self, count: usize) -> Vec<String> {
         assert!(count <= USERS, "`prepare` makes too few tokens");
         let logins = fs::read_to_string(self.directory.join("logins")).unwrap();
@@ -271,7 +269,6 @@ fn rules(fixture: &Fixture<'_>, size: usize) -> Work {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Token {
-    /// The cache contains the token.
     Cached,
     /// The gateway has not seen the token before, so it checks the signature.
     New,

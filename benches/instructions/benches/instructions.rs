@@ -110,7 +110,6 @@ fn answering(mut service: impl Answers, request: Request<Body>) -> Work {
     })
 }
 
-/// Returns the request that `layer` passes on.
 fn behind<L: Layer<Inner, Service: Answers>>(layer: L, request: Request<Body>) -> Request<Body> {
     let keep = Arc::default();
     let inner = Inner { expected: |_| true, keep: Some(Arc::clone(&keep)) };

@@ -119,7 +119,6 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Returns a user who sends no header with a credential.
     fn anonymous() -> Self {
         Self { header: None, secrets: Vec::new() }
     }
@@ -138,13 +137,11 @@ impl fmt::Debug for User {
     }
 }
 
-/// A client certificate with its chain and its key.
 pub(crate) struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
 }
 
-/// The credentials of all users.
 pub(crate) struct Credentials {
     pub(crate) kind: Kind,
     /// There is at least one user. The requests take the users in turn.

@@ -126,7 +126,6 @@ impl Gateway {
         })
     }
 
-    /// Returns the number of TCP connections that were opened so far.
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
@@ -259,7 +258,6 @@ impl From<Failure> for Outcome {
     }
 }
 
-/// Classifies an error of hyper.
 fn failure(error: &hyper::Error) -> Failure {
     let mut source: Option<&dyn Error> = Some(error);
     let mut closed = error.is_closed() || error.is_canceled() || error.is_incomplete_message();
@@ -301,7 +299,6 @@ type Shared = Mutex<Arc<OnceCell<http2::SendRequest<Full<Bytes>>>>>;
 /// One client: it sends one request at a time.
 pub(crate) struct GatewayClient {
     gateway: Arc<Gateway>,
-    /// The number of the connection.
     index: usize,
     connection: Connection,
 }

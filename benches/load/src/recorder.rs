@@ -51,7 +51,6 @@ pub(crate) struct Recorder {
 #[derive(Debug)]
 pub(crate) struct Errors {
     pub(crate) count: u64,
-    /// The text of the first error.
     pub(crate) first: String,
 }
 
@@ -127,7 +126,6 @@ impl Recorder {
         }
     }
 
-    /// Returns the number of requests without an answer.
     pub(crate) fn error_count(&self) -> u64 {
         self.errors.values().map(|errors| errors.count).sum()
     }

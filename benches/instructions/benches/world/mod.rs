@@ -55,7 +55,6 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Makes a world whose tokens `key` signs.
     pub(crate) fn of(key: SigningKey) -> Self {
         let clock = Arc::new(ManualClock::new(NOW));
         let verifier = Rs256Verifier::new(key.verifying_key())
