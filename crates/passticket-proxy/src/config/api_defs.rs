@@ -80,7 +80,6 @@ pub(super) struct Definition<'a> {
 pub(super) struct DefinedPath<'a> {
     /// The `gatewayUrl`. An empty text matches all paths of the service.
     pub(super) gateway_url: &'a str,
-    /// The place of the `gatewayUrl`.
     pub(super) at: At<'a>,
     pub(super) relative_url: Option<Field<'a>>,
 }
@@ -579,7 +578,6 @@ additionalServiceMetadata: []
             let (routes, problems) = read_service(&lines);
             assert_eq!((routes, problems), (Vec::new(), vec![want]), "{lines}");
         }
-        // An unknown setting of `authentication` is also an error.
         let (_, problems) =
             read_service(&format!("{URL}{ROUTE}authentication: {{aplid: A, scheme: bypass}}"));
         assert_eq!(

@@ -28,8 +28,8 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) token_refresh: bool,
     pub(super) custom_headers: Option<CustomHeaders>,
     /// The headers that the gateway removes from the requests of clients: `customUserHeader`, `customAuthHeader`, the
-    /// names in `headersToBeCleared`, and `jwt_header`. The gateway removes `customUserHeader` even if
-    /// `customAuthHeader` is not set, and the reverse.
+    /// names in `headersToBeCleared`, and `jwt_header`. If only one of `customUserHeader` and `customAuthHeader` is
+    /// set, the gateway removes this one, too.
     pub(super) strip_headers: Vec<HeaderName>,
     /// `auth.jwt.customAuthHeader`: one more header with the token, for the scheme `zoweJwt`.
     pub(super) jwt_header: Option<HeaderName>,

@@ -121,8 +121,8 @@ impl ClientIdentities {
         self.own_of(service).or(self.default.as_ref().filter(|_| is_authorized))
     }
 
-    /// Returns the client certificate that is presented for the authorized requests on a route, or for all requests on
-    /// a route with the scheme `bypass`.
+    /// Returns the client certificate that the gateway presents on a route. On a route with the scheme `bypass`, the
+    /// gateway presents it for all requests. On other routes, it presents it only for authorized requests.
     pub fn on(&self, route: &ConfiguredRoute) -> Option<&ClientIdentity> {
         let is_bypass = route.scheme() == ServiceScheme::Bypass;
         self.own_of(route.service()).or(self.default.as_ref().filter(|_| !is_bypass))

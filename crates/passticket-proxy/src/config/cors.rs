@@ -39,7 +39,6 @@ pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
 
 /// The CORS settings of the site: `components.passticket-proxy.cors`.
 pub(super) struct SiteCors<'a> {
-    /// The place of `allowedOrigins`, if the setting is present.
     at: Option<At<'a>>,
     /// The origins of the pages that may use the auth API. If the metadata of a service turns CORS on but has no list
     /// of origins, these pages may also use this service.
@@ -72,7 +71,6 @@ enum Origins {
 }
 
 impl Origins {
-    /// Returns the origins that both values contain.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Any, other) | (other, Self::Any) => other,

@@ -69,7 +69,6 @@ fn check_work(parameters: &Parameters) -> Result<(), EncryptedKeyError> {
     if is_allowed { Ok(()) } else { Err(EncryptedKeyError::TooMuchWork) }
 }
 
-/// Returns the first encrypted key, in DER.
 fn encrypted(content: &[u8]) -> Option<Vec<u8>> {
     if EncryptedPrivateKeyInfoRef::try_from(content).is_ok() {
         return Some(content.to_vec());

@@ -5,7 +5,6 @@ use aws_lc_rs::hmac::{self, HMAC_SHA512};
 use tower_passticket::passticket::{Algorithm, KeySource, KeySourceError};
 use zeroize::Zeroizing;
 
-/// A key of enhanced PassTickets in memory.
 #[derive(Debug)]
 pub(super) struct FipsKey {
     algorithm: Algorithm,

@@ -193,7 +193,6 @@ pub(super) struct ZssUrl<'a> {
     pub(super) at: At<'a>,
 }
 
-/// Reads `components.passticket-proxy.zss`.
 pub(super) fn read_zss(mut section: Section<'_>) -> ZssUrl<'_> {
     let field = section.optional("url");
     let at = section.child("url");

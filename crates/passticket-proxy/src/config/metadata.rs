@@ -208,7 +208,6 @@ mod tests {
 
     const PAGE: &str = include_str!("../../../../docs/reference/service-metadata.md");
 
-    /// Returns the errors and the warnings about metadata in YAML.
     fn problems(yaml: &str) -> [Vec<String>; 2] {
         let report = Report::default();
         let document = Document::parse("d".into(), yaml.as_bytes(), &report);

@@ -31,8 +31,8 @@
 //!
 //! # Rules
 //!
-//! 1. The whole configuration is checked before the gateway starts. All files are read, private keys and certificates
-//!    are parsed, and each APPLID of a service needs a PassTicket key or `source: zowe` in `ptktdata`.
+//! 1. The whole configuration is checked before the gateway starts. All files are read, and private keys and
+//!    certificates are parsed. Each APPLID of a service needs a PassTicket key or `source: zowe` in `ptktdata`.
 //! 2. All problems are reported together, in [`Problems`]. Each problem names its file, and the line and the setting if
 //!    they are known. Most problems also say what to write instead.
 //! 3. Unknown settings are errors in `components.passticket-proxy`, in api-defs, and in the files that are described
@@ -44,11 +44,11 @@
 //!    blank `gatewayUrl` matches all paths of the service. A blank value that could lift a restriction is an error.
 //! 5. The template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the
 //!    machine. Any other template is an error if the gateway reads the value.
-//! 6. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes)
-//!    belong in files that only their owner and a group of the gateway's process can read, see [`read_secret_file`].
-//!    PassTicket keys and passwords of encrypted files can also be in environment variables. Problems and `Debug` never
-//!    show a secret from these files and variables. A problem also does not show any other value that looks like a
-//!    PassTicket key or a private key.
+//! 6. Secrets belong in files that only their owner and a group of the gateway's process can read (see
+//!    [`read_secret_file`]). Secrets are the private keys for TLS and for signing tokens, the passwords of these keys,
+//!    PassTicket keys, and password hashes. PassTicket keys and passwords of encrypted files can also be in environment
+//!    variables. Problems and `Debug` never show a secret from these files and variables. A problem also does not show
+//!    any other value that looks like a PassTicket key or a private key.
 //! 7. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. For this limit, an
 //!    alias counts as many values as it repeats.
 //!
@@ -92,9 +92,9 @@
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/technical-users.yml"), "```")]
 //!
-//! If users other than the owner may write the file of `saf`, `identities` or `technicalUsers`, the gateway refuses to
-//! read it. There is one exception: if these other users are only the members of a group of the gateway's own process,
-//! the gateway reads the file and logs a warning.
+//! If users other than the owner have write permission for the file of `saf`, `identities` or `technicalUsers`, the
+//! gateway refuses to read it. There is one exception: if only the owner and a group of the gateway's own process have
+//! write permission, the gateway reads the file and logs a warning.
 //!
 //! `apiDefs` names files with static definitions, or directories with such files. The settings of a service in
 //! `services` replace those of its definition. The example shows the settings of a definition that have an effect in
@@ -433,10 +433,10 @@ pub struct Config {
     /// `components.gateway.apiml.security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are
     /// present.
     pub custom_headers: Option<CustomHeaders>,
-    /// The headers that the gateway removes from the requests of clients. The settings `customUserHeader` and
-    /// `customAuthHeader` (even if only one of them is present),
+    /// The headers that the gateway removes from the requests of clients. These settings contain their names:
+    /// `customUserHeader` and `customAuthHeader` (even if only one of the two is present),
     /// `components.gateway.apiml.security.headersToBeCleared`, and
-    /// `components.gateway.apiml.security.auth.jwt.customAuthHeader` contain the names of these headers.
+    /// `components.gateway.apiml.security.auth.jwt.customAuthHeader`.
     pub strip_headers: Vec<HeaderName>,
     /// Changes to the list of headers that the gateway removes from requests, for each service with such changes:
     /// `components.passticket-proxy.services.ID.requestHeaders`.

@@ -34,7 +34,6 @@ impl fmt::Debug for Password {
     }
 }
 
-/// The password of a file in the configuration.
 #[derive(Clone, Debug, Default)]
 pub(super) enum PasswordSetting {
     /// The configuration contains no password.
@@ -55,7 +54,6 @@ impl PasswordSetting {
     }
 }
 
-/// The section `components.passticket-proxy.passwords`.
 #[derive(Debug, Default)]
 pub(super) struct Passwords {
     /// The password of `zowe.certificate.pem.key`.

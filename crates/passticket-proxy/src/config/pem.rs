@@ -80,7 +80,6 @@ enum Kind {
     DerCertificate,
 }
 
-/// The types of key stores that only Java reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JavaKeyStore {
     Jks,

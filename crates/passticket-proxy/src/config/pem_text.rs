@@ -3,7 +3,6 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
-/// The number of characters in a line of base64.
 const LINE: usize = 64;
 
 /// Writes a private key in PKCS #8 as PEM. No other copy of the text stays in memory.

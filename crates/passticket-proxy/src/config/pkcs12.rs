@@ -66,7 +66,6 @@ pub(super) enum Pkcs12Error {
     NoTrusted,
 }
 
-/// The aliases of the private keys of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Aliases(Vec<String>);
 

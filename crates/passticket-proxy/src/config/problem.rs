@@ -235,10 +235,10 @@ fn longest_hex_run(text: &str) -> usize {
     runs.map(|run| run.chars().filter(char::is_ascii_hexdigit).count()).max().unwrap_or(0)
 }
 
-/// Returns whether a part of a name looks like words. A part with letters of only one case always looks like words. If
-/// a part mixes upper and lower case, it looks like words only if it has no digit, and if any three neighboring words
-/// in it have at least 8 letters in total. A word is a run of letters of one case, or an upper-case letter and the
-/// lower-case letters after it. About 1 of 500 random base64 texts of 22 characters passes this test.
+/// Returns whether a part of a name looks like words. A part with letters of only one case always looks like words. A
+/// part that mixes upper and lower case looks like words if both conditions are true: it has no digit, and any three
+/// neighboring words in it have at least 8 letters in total. A word is a run of letters of one case, or an upper-case
+/// letter and the lower-case letters after it. About 1 of 500 random base64 texts of 22 characters passes this test.
 fn looks_like_words(part: &str) -> bool {
     let has = |is: fn(&char) -> bool| part.chars().any(|c| is(&c));
     if !(has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)) {

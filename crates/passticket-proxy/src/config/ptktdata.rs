@@ -195,7 +195,6 @@ struct OneKey<'a> {
     algorithm: Algorithm,
     key: KeyPlace,
     at: At<'a>,
-    /// The value of `windowSeconds`.
     window: Option<Duration>,
     policy: CryptoPolicy,
 }

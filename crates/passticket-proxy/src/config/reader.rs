@@ -25,7 +25,6 @@ use super::{
     yaml::{self, Entry, Node, Value},
 };
 
-/// A YAML file as a tree.
 pub(super) struct Document {
     file: PathBuf,
     /// `None` if the file is not valid YAML. In this case, the problem was already reported.
@@ -33,7 +32,6 @@ pub(super) struct Document {
 }
 
 impl Document {
-    /// Parses a file and reports its problems.
     pub(super) fn parse(file: PathBuf, bytes: &[u8], report: &Report) -> Self {
         let root = match encoding::decode(bytes) {
             Ok(text) => {
@@ -378,7 +376,6 @@ pub(super) struct Section<'a> {
     first: Vec<(At<'a>, &'a [Entry])>,
     /// `true` if the value of this section is not a mapping. In this case, the problem was already reported.
     broken: bool,
-    /// The keys that were read or accepted.
     known: Vec<&'a str>,
 }
 

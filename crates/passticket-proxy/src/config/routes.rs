@@ -362,7 +362,6 @@ pub(super) fn check_names(
     }
 }
 
-/// A route, and the places of its settings.
 pub(super) struct DefinedRoute<'a> {
     route: ConfiguredRoute,
     /// The place of the `gatewayUrl`, or of the setting in `components.passticket-proxy.services` that makes the route.

@@ -16,7 +16,6 @@ use super::{
 };
 
 pub(super) struct ProxySection<'a> {
-    /// `trustedProxies`.
     networks: Vec<IpNet>,
     /// The place of `proxyProtocol`, if its value is `required`.
     proxy_protocol: Option<At<'a>>,

@@ -80,7 +80,6 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
 
 struct Builder<'input> {
     parser: Parser<'input, StrInput<'input>>,
-    /// The line of the last event.
     line: usize,
     path: String,
     anchors: HashMap<usize, Node>,

@@ -55,7 +55,6 @@ pub(super) struct Zowe<'a> {
     pub(super) logins: LoginKeys<'a>,
 }
 
-/// The settings below `server.webSocket`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WebSocketTimeouts {
     pub(super) connect: Duration,
