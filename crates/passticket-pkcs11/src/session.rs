@@ -25,7 +25,6 @@ pub(super) enum Access {
     Write,
 }
 
-/// An open session of a logged-in user.
 #[derive(Debug)]
 pub(super) struct TokenSession {
     // The fields are dropped in this order: a session must be closed before its module is finalized.

@@ -41,7 +41,6 @@ const TAKE_OVER: Duration = Duration::from_secs(10);
 /// old process still answers all requests.
 const REACH: Duration = Duration::from_secs(5);
 
-/// The interval at which the nodes are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// The origin of the revocation file.
@@ -301,7 +300,6 @@ pub(crate) struct LeaseOfNode {
 }
 
 impl LeaseOfNode {
-    /// Returns the lease if it is for the node in `settings`.
     fn of(&self, settings: &ClusterSettings) -> Option<HandedOverLease> {
         let is_same = self.site == settings.site.as_str() && self.node == settings.node.as_str();
         is_same.then(|| self.lease.clone())

@@ -65,8 +65,8 @@ pub(crate) fn outbound(
 ///
 /// If a service has its own connector, all its routes use it. On routes with the scheme bypass, a connector must not
 /// present the certificate of the gateway, but on other routes it must. So this function leaves out services with
-/// routes of both kinds, with two exceptions: the service has its own client certificate, or the gateway has no client
-/// certificate. A service that is left out has the timeout of the gateway.
+/// routes of both kinds. It does not leave out such a service if the service has its own client certificate, or if the
+/// gateway has no client certificate. A service that is left out has the timeout of the gateway.
 fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration)> {
     let identities = &config.client_identities;
     let timed = config.connect_timeouts.iter().map(|(service, timeout)| (service, *timeout));
@@ -150,8 +150,8 @@ impl Connectors {
     }
 
     /// Returns the connector to servers that receive passwords: z/OSMF (IBM's management server) and ZSS (a server of
-    /// Zowe). A server that can answer in place of z/OSMF or ZSS can log in any user. So these servers are verified
-    /// even if the verification of services is off.
+    /// Zowe). A server that answers in place of z/OSMF or ZSS could log in any user, because it decides which passwords
+    /// are right. So these servers are verified even if the verification of services is off.
     pub(crate) fn to_logins(&self, config: &Config) -> Result<Connector, TlsError> {
         match config.verify {
             Verification::Disabled => connector_as(config, Verification::Strict, None),
@@ -170,7 +170,6 @@ fn connector_as(
     connector_within(timeout, config, verification, identity)
 }
 
-/// Does the same as [`connector_as`], but with the connect timeout `timeout`.
 fn connector_within(
     timeout: Duration,
     config: &Config,
@@ -194,8 +193,8 @@ fn connector_within(
 /// certificate for Zowe.
 pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsError> {
     let identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
-    // A server that can answer in place of API ML could act as the users whose tokens it gets. So `verifyCertificates`
-    // has no effect here.
+    // A server that answers in place of API ML gets tokens of users, and could act as these users. So
+    // `verifyCertificates` has no effect here.
     let connector = |identity| connector_as(config, Verification::Strict, Some(identity));
     identity.map(connector).transpose()
 }

@@ -97,7 +97,6 @@ impl Admin {
         &self.counts
     }
 
-    /// Closes the port.
     pub(crate) fn stop(self) {
         // The signal cannot be sent if the thread has already ended. In that case, the thread has logged the reason.
         let _ = self.stop.send(());

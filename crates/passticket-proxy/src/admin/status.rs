@@ -116,7 +116,6 @@ struct ZaasListener {
     is_configured: bool,
 }
 
-/// Returns the services with the mode `observe`.
 fn observed(config: &Config) -> Vec<String> {
     let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
     let found = found.flat_map(|service| &service.schemes);
@@ -292,7 +291,6 @@ fn add_instances(instances: &InstanceStates, document: &mut Value) {
     }
 }
 
-/// The health of all components at one moment.
 #[derive(Debug)]
 pub(super) struct Status(Vec<Part>);
 

@@ -44,7 +44,8 @@ pub(super) fn document(breaker: &TicketBreaker) -> Option<Value> {
     }))
 }
 
-/// Which stops an administrator ends: those of an APPLID, those of a user, those of a user at an APPLID, or all stops.
+/// The APPLID and the user for which an administrator lets the gateway make PassTickets again. `None` stands for all
+/// APPLIDs, or for all users.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Resume {
     pub(super) applid: Option<Applid>,

@@ -35,7 +35,6 @@ type Applications = BTreeMap<Applid, Application>;
 
 /// The definitions that a configuration needs in the security product.
 struct Requirements {
-    /// The user id of the gateway.
     gateway: UserId,
     applications: Applications,
     /// Users who may request PassTickets for other users.

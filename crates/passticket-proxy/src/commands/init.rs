@@ -128,7 +128,6 @@ struct Modes {
 
 /// The addresses at which this program takes the place of ZAAS.
 struct Zaas {
-    /// The instances. There is at least one.
     instances: Vec<InstanceUrl>,
     port: u16,
 }

@@ -76,7 +76,6 @@ enum Question {
     Http,
     /// Which version of z/OSMF (the management server of z/OS) answers.
     Zosmf,
-    /// How many keys an identity provider publishes.
     Keys,
     /// How many signing keys API ML (Zowe's API Mediation Layer) publishes.
     ApimlKeys(Address),
@@ -84,7 +83,6 @@ enum Question {
     Forwarders,
     /// Whether this gateway can use the Caching Service of API ML for revocations, and what the service contains.
     Revocations(CachingService),
-    /// How many services and instances a discovery service lists.
     Registry(Address),
     /// Whether a discovery service lists this program as ZAAS, and whether the gateways in its list are trusted.
     Registration(Box<Registration>),
@@ -96,7 +94,6 @@ enum Question {
 struct Registration {
     address: Address,
     zaas: Zaas,
-    /// Opens the connections to the gateways in the list.
     to_gateways: Connector,
 }
 

@@ -84,7 +84,6 @@ fn read_line() -> Result<Input, Exit> {
     Ok(line)
 }
 
-/// The byte that the terminal sends for Ctrl-C.
 const INTERRUPT: u8 = 3;
 
 /// Hides the input on the terminal until this value is dropped. This value contains the terminal settings to restore.
@@ -112,7 +111,6 @@ impl Drop for HiddenInput {
     }
 }
 
-/// The place where [`read_input`] stops.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Until {
     EndOfInput,

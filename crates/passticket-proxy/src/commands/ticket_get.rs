@@ -62,7 +62,6 @@ struct Ticket {
     expires_in: Option<u64>,
 }
 
-/// A gateway, and how to authenticate to it.
 struct Session {
     client: Client<Connector>,
     url: String,
@@ -273,7 +272,6 @@ fn login_token(headers: &HeaderMap) -> Option<&str> {
     values.map(str::trim).find(is_jwt)
 }
 
-/// Returns the JSON document in an answer, or `null`.
 fn document(reply: &Reply) -> Value {
     serde_json::from_slice(reply.body()).unwrap_or_default()
 }

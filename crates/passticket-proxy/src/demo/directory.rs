@@ -21,7 +21,6 @@ use crate::exit::Exit;
 
 const LIST: &str = "demo-files.sha256";
 
-/// The users who can read a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Access {
     /// Mode 600: only the owner can read the file.
@@ -77,7 +76,6 @@ impl From<DemoError> for Exit {
     }
 }
 
-/// The directory to which the demo writes.
 pub(super) struct DemoDirectory {
     path: PathBuf,
     /// For each file that the demo made: the hash of the newest content, and the hash of the content before it, if

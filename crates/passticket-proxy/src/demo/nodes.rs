@@ -16,10 +16,8 @@ use tower_passticket::cluster::redis::{RedisAddress, RedisSettingsError};
 use super::files::DemoFiles;
 use crate::{cluster, exit::Exit, terminal::print_problem};
 
-/// How long the second node may take to start.
 const START: Duration = Duration::from_secs(30);
 
-/// How long the second node may take to end.
 const STOP: Duration = Duration::from_secs(10);
 
 const CHECK_EVERY: Duration = Duration::from_millis(50);

@@ -14,7 +14,6 @@ use super::trust::{Decision, Refusal, SCHEME, Trusted, decide};
 /// The services of a registry that the gateway uses, and the instances that it refuses.
 #[derive(Debug, Default)]
 pub(super) struct Found<'r> {
-    /// The services, sorted by id.
     pub(super) services: Vec<FoundService<'r>>,
     pub(super) refused: Vec<Refused<'r>>,
     /// The number of services, instances and routes that were left out because they exceed a limit. The instances and
@@ -34,7 +33,6 @@ pub(super) struct FoundService<'r> {
     pub(super) id: ServiceId,
     /// The service in the configuration, and its scheme. `None` means that the service never receives credentials.
     pub(super) trusted: Option<Trusted<'r>>,
-    /// The instances, sorted by id.
     pub(super) instances: Vec<FoundInstance<'r>>,
 }
 

@@ -243,7 +243,6 @@ pub(crate) struct Finding {
     pub(crate) task: Task,
 }
 
-/// The settings from which a [`Finding`] is made.
 #[derive(Clone, PartialEq)]
 pub(crate) struct FindingSettings {
     eureka: Vec<Address>,

@@ -84,7 +84,6 @@ struct State {
 /// Whether the last fetched registry is current.
 #[derive(Debug, Default)]
 enum Registry {
-    /// Discovery is off.
     #[default]
     Off,
     /// No fetch has finished yet.
