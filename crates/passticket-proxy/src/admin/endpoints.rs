@@ -111,7 +111,8 @@ impl Endpoints {
     }
 }
 
-/// Returns the answer to a request for a reload while another reload runs.
+/// Returns the answer to a request for a reload that is not possible at this moment: another reload is running, or a
+/// file changed while it was read.
 fn busy(problem: &str) -> Response<Bytes> {
     let document = json!({"result": "busy", "problems": [problem]});
     let mut response = typed(StatusCode::CONFLICT, "application/json", document.to_string().into());

@@ -43,7 +43,8 @@ use endpoints::Endpoints;
 use process::Process;
 
 /// The maximum number of open connections. At this limit, a new connection replaces the connection that has been idle
-/// longest. If no connection is idle, the new connection is refused.
+/// longest. If no connection is idle, it replaces a stalled connection. If no connection is stalled either, the new
+/// connection waits up to one second, and is then closed.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("should not be zero");
 
 /// The time that a client may take to send the headers of its request.

@@ -353,8 +353,8 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Returns for each instance of a service the window of its PassTicket key. The key of the map is [`Peer::name`]. If
-/// there are several PassTicket keys, the shortest window counts.
+/// Returns for each instance of a service with the scheme `httpBasicPassTicket` the window of its PassTicket key. The
+/// key of the map is [`Peer::name`]. If there are several PassTicket keys, the shortest window counts.
 fn windows(config: &Config) -> BTreeMap<String, Duration> {
     let mut windows = BTreeMap::new();
     let now = SystemClock.now();
@@ -373,7 +373,8 @@ fn windows(config: &Config) -> BTreeMap<String, Duration> {
 }
 
 /// Returns the servers of a configuration, except Redis. A server with several roles is listed once for each role. Each
-/// entry has the connector that the gateway itself uses in this role.
+/// entry has the connector that the gateway itself uses in this role. There is one exception: the gateway does not
+/// connect to the gateways of API ML that use it as their ZAAS. For these, the connector verifies strictly.
 fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
     let mut peers: Vec<Peer> = Vec::new();
     let windows: BTreeMap<String, Duration> = windows(config);

@@ -56,7 +56,8 @@ pub(super) struct AccessLogSection<'a> {
 
 impl AccessLogSection<'_> {
     /// Returns the settings. `None` if no file is configured, or if its path is wrong. A wrong path is reported.
-    /// `others` are the other files to which the gateway writes, with their keys.
+    /// `others` are the other files to which the gateway writes, with their keys. If one of them is the same file, this
+    /// is an error.
     pub(super) fn settings(
         &self,
         others: &[(&str, Option<&PathBuf>)],

@@ -40,8 +40,8 @@ pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
 /// The CORS settings of the site: `components.passticket-proxy.cors`.
 pub(super) struct SiteCors<'a> {
     at: Option<At<'a>>,
-    /// The origins of the pages that may use the auth API. If the metadata of a service turns CORS on but has no list
-    /// of origins, these pages may also use this service.
+    /// The origins of the pages that may use the auth API. If the metadata of a service turns CORS on, but neither the
+    /// metadata nor `services.ID.cors` has a list of origins, these pages may also use this service.
     origins: Vec<Origin>,
     max_age: Option<Duration>,
 }
@@ -107,7 +107,8 @@ pub(super) fn read_service<'a>(service: &mut Section<'a>) -> Option<ServiceCors<
 }
 
 /// Adds the rules of all services and of the auth API to `policy`. `services` are the settings in
-/// `components.passticket-proxy`, and `found` the services that are found in a registry.
+/// `components.passticket-proxy`, and `found` are the services that are found in a registry. If Zowe's `corsEnabled` is
+/// not `true`, adds no rules, and warns about the settings that have no effect.
 pub(super) fn add_rules<'a>(
     policy: OriginPolicy,
     zowe: &ZoweCors,

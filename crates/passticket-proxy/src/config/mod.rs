@@ -317,7 +317,8 @@ use tower_passticket::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// `components.passticket-proxy.host` and `components.gateway.port`.
+    /// The address of the gateway: `components.passticket-proxy.host`, or `listenAddresses` or `vipaIp` of
+    /// `zowe.network.server`, and `components.gateway.port`.
     pub listen: Listen,
     /// The proxies that are trusted to announce the addresses of their clients in `X-Forwarded-For` or `Forwarded`:
     /// `components.passticket-proxy.trustedProxies`, and

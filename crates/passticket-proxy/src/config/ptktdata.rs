@@ -76,8 +76,8 @@ pub(super) fn check_zowe(
     }
 }
 
-/// Reads the entries. An entry without a usable key has no [`KeyProfile`] in the result. `now` is the current time.
-/// `policy` decides which algorithms are permitted.
+/// Reads the entries. An entry has no [`KeyProfile`] in the result if it has `source: zowe` or no usable key, or if its
+/// `nextKey` or its users are wrong. `now` is the current time. `policy` decides which algorithms are permitted.
 pub(super) fn read<'a>(
     list: Option<&Field<'a>>,
     env: Environment<'_>,
@@ -208,7 +208,7 @@ enum KeyPlace {
 }
 
 impl KeyPlace {
-    /// Returns whether both are the same key. A key in a PKCS#11 token and a text are never the same.
+    /// Returns whether both are the same key. A key in a PKCS#11 token and a text count as different keys.
     fn is_same_key(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Text(one), Self::Text(other)) => one.trim().eq_ignore_ascii_case(other.trim()),

@@ -161,8 +161,8 @@ impl<'a> Field<'a> {
     }
 
     /// Returns the text of a single value, without checks. Use this function only for values that have no effect on
-    /// requests, such as titles. For null, a list or a mapping, returns `None` without a report. A template stays as it
-    /// is.
+    /// requests, such as titles, and for values that were checked before. For null, a list or a mapping, returns `None`
+    /// without a report. A template stays as it is.
     pub(super) fn unchecked_text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar(text) => Some(text.trim()),
@@ -374,7 +374,8 @@ pub(super) struct Section<'a> {
     entries: &'a [Entry],
     /// The mappings that precede `entries`.
     first: Vec<(At<'a>, &'a [Entry])>,
-    /// `true` if the value of this section is not a mapping. In this case, the problem was already reported.
+    /// `true` if a value from which this section is read is not a mapping. In this case, the problem was already
+    /// reported.
     broken: bool,
     known: Vec<&'a str>,
 }
@@ -484,7 +485,8 @@ impl<'a> Section<'a> {
         self.known.extend(names);
     }
 
-    /// Returns whether the value of this section is not a mapping. In this case, the problem was already reported.
+    /// Returns whether a value from which this section is read is not a mapping. In this case, the problem was already
+    /// reported.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }

@@ -592,7 +592,7 @@ fn override_routes<'a>(
             // The existing route with the longest prefix has the shortest rest.
             .min_by_key(|(_, rest)| rest.len());
         let Some((parent, rest)) = parent else {
-            // Nothing is reported here in two cases. If the service has no api-def, [`check_names`] reports this. If a
+            // Nothing is reported here in two cases. If the service has no api-def, `check_names` reports this. If a
             // route of the service was left out because of a problem, the path may be below that route, and the problem
             // was already reported.
             if definitions.services.iter().any(|service| service.id == settings.id)

@@ -41,7 +41,7 @@ struct Rule<'a> {
 pub(super) struct Known<'a> {
     /// The routes of all services, and the templates of the services that are found in Eureka.
     pub(super) routes: &'a [ConfiguredRoute],
-    /// Whether `routes` has the routes of all services. This is `false` if a definition is not valid.
+    /// Whether `routes` has the routes of all services. This is `false` if a file of definitions is not valid YAML.
     pub(super) is_complete: bool,
     pub(super) providers: &'a mut [OidcSettings],
     /// The user ids that a rule must not name as technical users.

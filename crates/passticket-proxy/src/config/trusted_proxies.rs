@@ -53,7 +53,8 @@ impl ProxySection<'_> {
         }))
     }
 
-    /// Returns the proxies that must send a header of the PROXY protocol. `None` if the PROXY protocol is off.
+    /// Returns the proxies that must send a header of the PROXY protocol. Returns `None` if the PROXY protocol is off,
+    /// or after reporting that `trustedProxies` is empty.
     pub(super) fn proxy_protocol(&self) -> Option<TrustedProxies> {
         let at = self.proxy_protocol.as_ref()?;
         if self.networks.is_empty() {

@@ -39,7 +39,7 @@ pub(super) struct Zowe<'a> {
     pub(super) client_tls: TlsPolicy,
     pub(super) port: u16,
     pub(super) port_at: Place,
-    /// The address of `listenAddresses` or `vipaIp`.
+    /// The address of `listenAddresses`. If this setting is absent, the address of `vipaIp`.
     pub(super) addresses: Option<Field<'a>>,
     /// The origins of the gateway. Empty if `externalDomains` is absent.
     pub(super) own_origins: Vec<Origin>,

@@ -22,7 +22,7 @@ const MEMORY_SECONDS: u64 = 60;
 pub struct ZowePeer {
     /// The address of API ML's gateway: `url`.
     pub url: Address,
-    /// Whether the gateway asks API ML if a token is still valid: `checkLogout`.
+    /// Whether the gateway asks API ML about the validity of a token: `checkLogout`.
     pub check_logout: CheckLogout,
     /// The client certificate of the gateway: `clientCertificate`. API ML makes PassTickets only for clients with a
     /// certificate.
