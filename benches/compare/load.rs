@@ -15,9 +15,9 @@
 //! TLS       CA [CERTIFICATE KEY]: PEM files
 //! ```
 //!
-//! When the connections are open and warmed up, the program prints `ready` and waits for a line on standard input. The
-//! caller can read the processor time of the proxy before it writes this line. After SECONDS the program prints one
-//! line of JSON: the number of responses, the seconds, and percentiles of the latency in microseconds. The program
+//! When the connections are open and warmed up, the program prints `ready` and waits for a line on standard input.
+//! Before the caller writes this line, it can read the processor time of the proxy. After SECONDS the program prints
+//! one line of JSON: the number of responses, the seconds, and percentiles of the latency in microseconds. The program
 //! repeats the measurement for each line of input, with the same connections. `idle` waits for one line only, then
 //! sends a second request on each connection, to check that the connection is open. If a response is not 200 (for the
 //! handshake of a WebSocket: 101), the program ends with an error.
@@ -67,7 +67,6 @@ const WARM_UP_TIME: Duration = Duration::from_millis(500);
 /// The number of idle connections that are opened at a time.
 const OPENING: usize = 16;
 
-/// The size of the read buffer of a connection.
 const READ_BUFFER: usize = 64 * 1024;
 
 /// The flow-control windows of HTTP/2, as in Chromium.
@@ -153,7 +152,6 @@ fn tls_config(files: &[String], kind: Kind) -> Result<Option<TlsConnector>, Fail
     Ok(Some(TlsConnector::from(Arc::new(config))))
 }
 
-/// The protocol of the clients.
 #[derive(Clone, Copy)]
 enum Kind {
     Http1,
@@ -168,7 +166,6 @@ struct Load {
     address: SocketAddr,
     request: Arc<[u8]>,
     connections: usize,
-    /// The number of clients on each connection.
     streams: usize,
     duration: Duration,
     tls: Option<TlsConnector>,
@@ -297,7 +294,6 @@ impl Load {
         Ok(())
     }
 
-    /// Opens and warms up the connections.
     async fn connect(&self) -> Result<Vec<Client>, Failure> {
         let mut clients = Vec::new();
         for _ in 0..self.connections {
@@ -377,7 +373,7 @@ async fn report<C: 'static>(
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// One of the clients, which send their requests independently of each other.
+/// A client. Clients send their requests independently of each other.
 enum Client {
     Http1(Http1Client),
     WebSocket(WebSocketClient),
@@ -419,7 +415,6 @@ impl Client {
 /// The length of a message, for WebSocket and gRPC.
 const MESSAGE: usize = 125;
 
-/// An open WebSocket.
 struct WebSocketClient {
     client: Http1Client,
 }
@@ -438,7 +433,6 @@ impl WebSocketClient {
         Ok(Self { client })
     }
 
-    /// Sends a binary message, and reads its echo.
     async fn echo(&mut self) -> Result<(), Failure> {
         // A final frame with a mask of zeros (RFC 6455 §5.2).
         let mut frame = [0; 6 + MESSAGE];
@@ -537,7 +531,6 @@ impl Http2Client {
     }
 }
 
-/// A connection of HTTP/1.1 and its read buffer.
 struct Http1Client {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
@@ -557,7 +550,6 @@ impl Http1Client {
         Ok(Self { stream, buffer: Vec::with_capacity(READ_BUFFER) })
     }
 
-    /// Sends the request and reads the response.
     async fn exchange(&mut self, request: &[u8]) -> Result<(), Failure> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
@@ -582,7 +574,6 @@ impl Http1Client {
         }
     }
 
-    /// Reads until the server closes the connection.
     async fn wait_for_close(mut self) {
         while let Ok(Ok(1..)) = timeout(TIME_LIMIT, self.stream.read_buf(&mut self.buffer)).await {}
     }

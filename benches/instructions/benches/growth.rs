@@ -73,11 +73,10 @@ use world::{
 /// from request to request. With this many requests, the average work is about the same in each run.
 const ROUNDS: usize = 100;
 
-/// The maximum number of different requests, such as requests of different users. This number is enough for the warm-up
-/// and a count.
+/// The maximum number of different requests, such as requests of different users. The warm-up and a count together send
+/// this number of requests.
 const DIFFERENT: usize = 2 * ROUNDS;
 
-/// The number of users whose tokens `prepare` makes.
 const USERS: usize = 100_000;
 
 type Work = Box<dyn FnMut()>;
@@ -146,7 +145,6 @@ fn prepare(directory: &Path) {
     fs::write(directory.join("logins"), parts.concat()).unwrap();
 }
 
-/// The files that `prepare` has made.
 struct Fixture<'a> {
     directory: &'a Path,
     pem: String,
@@ -169,7 +167,6 @@ impl<'a> Fixture<'a> {
         TokenIssuer::new(self.key()).with_clock(Arc::new(ManualClock::new(NOW)))
     }
 
-    /// Returns the login tokens of the first `count` users.
     fn logins(&self, count: usize) -> Vec<String> {
         assert!(count <= USERS, "`prepare` makes too few tokens");
         let logins = fs::read_to_string(self.directory.join("logins")).unwrap();
@@ -189,13 +186,12 @@ fn with_cookie(path: &str, jwt: &str) -> Request<Body> {
     request(path, "cookie", &format!("apimlAuthenticationToken={jwt}"))
 }
 
-/// A capacity that is large enough to keep `size` entries, even if they are distributed unevenly over the shards of the
-/// cache.
+/// Returns a capacity with which a cache keeps `size` entries, even if they are distributed unevenly over its shards.
 fn capacity(size: usize) -> NonZeroUsize {
     NonZeroUsize::new((2 * size).max(1_000)).unwrap()
 }
 
-/// Returns at most [`DIFFERENT`] of the items. Their distances in `items` are equal.
+/// Returns every n-th item, with the smallest n that gives at most [`DIFFERENT`] items.
 fn spread<T: Clone>(items: &[T]) -> Vec<T> {
     items.iter().step_by(items.len().div_ceil(DIFFERENT)).cloned().collect()
 }
@@ -234,8 +230,9 @@ fn route(service: &str, gateway_url: &str, generator: &LocalGenerator) -> Route 
     Route::new(service, gateway_url, upstream.unwrap(), scheme).unwrap()
 }
 
-/// `size` users have sent a request before. If there are enough users, each counted request is of a different user. In
-/// the second series, the clock advances by a second before each request, so that the request needs a new PassTicket.
+/// Before the counted requests, `size` users have sent a request. If there are enough users, each counted request is of
+/// a different user. In the second series, the clock advances by a second before each request, so that the request
+/// needs a new PassTicket.
 fn users(fixture: &Fixture<'_>, size: usize) -> Vec<Work> {
     let world = fixture.world();
     let routes = Routes::new([route("files", "api/v1", &generator_for(&world, size))]).unwrap();
@@ -272,13 +269,12 @@ fn rules(fixture: &Fixture<'_>, size: usize) -> Work {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Token {
-    /// The cache contains the token.
     Cached,
     /// The gateway has not seen the token before, so it checks the signature.
     New,
 }
 
-/// There are `size` identity providers. The tokens are of the provider that was added last.
+/// There are `size` identity providers. The provider that was added last has issued the tokens.
 fn issuers(fixture: &Fixture<'_>, size: usize, token: Token) -> Work {
     let world = fixture.world();
     let registry = Registry::new("ldaps://idp.example.com").unwrap();
@@ -401,7 +397,8 @@ fn headers_forwarded(fixture: &Fixture<'_>, size: usize) -> Work {
     Box::new(send)
 }
 
-/// Sends a login token of about `size` bytes. The name of its security domain fills it to this size.
+/// Sends a login token of about `size` bytes. The name of the security domain in the token is so long that the token
+/// has this size.
 fn token(fixture: &Fixture<'_>, size: usize) -> Work {
     let world = fixture.world();
     let issuer = fixture.issuer();

@@ -88,7 +88,6 @@ fn committed(name: &str) -> u64 {
 
 type Work = Box<dyn FnMut()>;
 
-/// Makes a world with a new key.
 fn world() -> World {
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     World::of(SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap())
@@ -111,7 +110,6 @@ fn answering(mut service: impl Answers, request: Request<Body>) -> Work {
     })
 }
 
-/// Returns the request that `layer` passes on.
 fn behind<L: Layer<Inner, Service: Answers>>(layer: L, request: Request<Body>) -> Request<Body> {
     let keep = Arc::default();
     let inner = Inner { expected: |_| true, keep: Some(Arc::clone(&keep)) };
@@ -142,8 +140,8 @@ fn jwt_cookie() -> Work {
     answering(world.stack(has_ticket), world.cookie())
 }
 
-/// The same requests as in [`jwt_cookie`], with the metrics of requests. The difference of the two counts is the cost
-/// of these metrics.
+/// Sends the same requests as [`jwt_cookie`], and also counts them in [`RequestMetrics`]. The difference of the two
+/// counts is the cost of these metrics.
 fn jwt_counted() -> Work {
     let world = world();
     let metrics = Arc::new(RequestMetrics::default());

@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 
 use crate::secret_file::{self, SecretFileError};
 
-/// A value of `--credential`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     None,
@@ -40,7 +39,6 @@ impl TokenPlace {
     }
 }
 
-/// The kind of the credentials of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     None,
@@ -121,7 +119,6 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Returns a user who sends no header with a credential.
     fn anonymous() -> Self {
         Self { header: None, secrets: Vec::new() }
     }
@@ -140,13 +137,11 @@ impl fmt::Debug for User {
     }
 }
 
-/// A client certificate with its chain and its key.
 pub(crate) struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
 }
 
-/// The credentials of all users.
 pub(crate) struct Credentials {
     pub(crate) kind: Kind,
     /// There is at least one user. The requests take the users in turn.
@@ -159,8 +154,8 @@ impl Credentials {
     /// Reads the files.
     ///
     /// # Errors
-    /// If a file cannot be read or other users have access to it, if a line has no credential, or if the values do not
-    /// fit together.
+    /// If a file cannot be read or other users have access to it, if a line has no credential, or if `sources` and
+    /// `place` contradict each other.
     pub(crate) fn load(
         sources: &[Source],
         place: Option<TokenPlace>,

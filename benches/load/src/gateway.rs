@@ -40,7 +40,7 @@ use crate::{
     settings::{Protocol, Settings},
 };
 
-/// At most this number of bytes of a refusal's body are kept. They are searched for a message.
+/// The program keeps at most this number of bytes of a refusal's body, and searches them for a message.
 const LONGEST_MESSAGE: usize = 16 << 10;
 
 /// A text of the gateway is shortened to this number of characters before it is shown.
@@ -59,7 +59,6 @@ pub(crate) enum GatewayError {
     Identity(rustls::Error),
 }
 
-/// The settings and the state that all clients share.
 pub(crate) struct Gateway {
     addresses: Vec<SocketAddr>,
     tls: Vec<TlsConnector>,
@@ -127,7 +126,6 @@ impl Gateway {
         })
     }
 
-    /// Returns the number of TCP connections that were opened so far.
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
@@ -231,7 +229,6 @@ fn connectors(
     connectors.map(Some)
 }
 
-/// An open connection.
 enum Sender {
     Http1(http1::SendRequest<Full<Bytes>>),
     Http2(http2::SendRequest<Full<Bytes>>),
@@ -261,7 +258,6 @@ impl From<Failure> for Outcome {
     }
 }
 
-/// Classifies an error of hyper.
 fn failure(error: &hyper::Error) -> Failure {
     let mut source: Option<&dyn Error> = Some(error);
     let mut closed = error.is_closed() || error.is_canceled() || error.is_incomplete_message();
@@ -284,7 +280,6 @@ fn failure(error: &hyper::Error) -> Failure {
     Failure::new(if closed { ErrorKind::Closed } else { ErrorKind::Protocol }, error)
 }
 
-/// Returns the text of an error and its causes.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -304,7 +299,6 @@ type Shared = Mutex<Arc<OnceCell<http2::SendRequest<Full<Bytes>>>>>;
 /// One client: it sends one request at a time.
 pub(crate) struct GatewayClient {
     gateway: Arc<Gateway>,
-    /// The number of the connection.
     index: usize,
     connection: Connection,
 }
@@ -315,7 +309,7 @@ enum Connection {
 }
 
 impl GatewayClient {
-    /// Returns a client for each request that may be in flight.
+    /// Returns one client for each request that can be in flight at the same time.
     pub(crate) fn all(gateway: &Arc<Gateway>, connections: usize, streams: usize) -> Vec<Self> {
         let client = |index, connection| Self { gateway: gateway.clone(), index, connection };
         match gateway.protocol {
@@ -324,9 +318,9 @@ impl GatewayClient {
             }
             Protocol::Http2 => {
                 let shared: Vec<_> = (0..connections).map(|_| Arc::<Shared>::default()).collect();
-                // The first client of each connection comes first, then the second client of each connection, and so
-                // on. `Load` starts the clients in this order, and they wait for requests in a queue. So the requests
-                // are spread over the connections.
+                // The list contains the first client of each connection, then the second client of each connection, and
+                // so on. `Load` starts the clients in this order, and they wait for requests in a queue. So the
+                // requests are spread over the connections.
                 let streams = (0..streams).flat_map(|_| shared.iter().enumerate());
                 streams
                     .map(|(index, shared)| client(index, Connection::Shared(shared.clone())))
@@ -335,8 +329,6 @@ impl GatewayClient {
         }
     }
 
-    /// Opens the connection of this client.
-    ///
     /// # Errors
     /// If the connection cannot be opened within the time limit.
     pub(crate) async fn open(&mut self) -> Result<(), Failure> {

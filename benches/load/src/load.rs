@@ -31,7 +31,6 @@ pub(crate) trait Client: Send + 'static {
     fn send(&mut self, number: u64) -> impl Future<Output = Outcome> + Send;
 }
 
-/// A running load.
 #[derive(Debug)]
 pub(crate) struct Load {
     schedule: Schedule,
@@ -73,7 +72,6 @@ impl Load {
         &self.schedule
     }
 
-    /// Returns the time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
@@ -142,7 +140,8 @@ impl Load {
 
     async fn serve<C: Client>(self: Arc<Self>, mut client: C) {
         loop {
-            // Clients wait in a queue. So if there is a permit now, no other client was free when the request was due.
+            // A free client waits for a permit, and takes it as soon as the request is due. So if `try_acquire` finds a
+            // permit, no other client was free when the request was due.
             let waited_for_place = match self.due.try_acquire() {
                 Ok(permit) => {
                     permit.forget();

@@ -126,7 +126,8 @@ async fn open(clients: &mut Vec<GatewayClient>) -> Result<(), Exit> {
     for (index, mut client) in clients.drain(..).enumerate() {
         tasks.spawn(async move {
             if index > 0 {
-                // The client tries again when it has a request. Then the failure is counted.
+                // This error is ignored. The client connects again when it has a request. If this also fails, the
+                // failure is counted.
                 let _ = client.open().await;
             }
             (index, client)
@@ -138,7 +139,7 @@ async fn open(clients: &mut Vec<GatewayClient>) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Sends one request with each password, so that a wrong one is sent once and not a hundred times a second.
+/// Sends one request with each password, so that the program sends a wrong password only once.
 async fn check_passwords(client: &mut GatewayClient) -> Result<(), Exit> {
     let Some((index, outcome)) = client.first_refusal().await else { return Ok(()) };
     let reason = match outcome {

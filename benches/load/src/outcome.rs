@@ -1,6 +1,5 @@
 //! The results of requests: answers, refusals and errors.
 
-/// The result of one request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Answered(Answer),
@@ -11,7 +10,6 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// The length of the body in bytes.
     pub(crate) length: u64,
     /// `None` if the request was accepted.
     pub(crate) refusal: Option<Refusal>,
@@ -53,7 +51,6 @@ impl Refusal {
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ErrorKind {
-    /// No TCP connection could be opened.
     Connect,
     /// The TLS handshake failed, or the gateway sent a TLS alert later.
     Tls,

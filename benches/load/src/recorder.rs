@@ -25,7 +25,6 @@ pub(crate) struct Times {
     pub(crate) waited_for_place: bool,
 }
 
-/// The measurements up to now.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     /// The latencies from the due time to the end of the answer, in microseconds. Also contains the waits of requests
@@ -49,11 +48,9 @@ pub(crate) struct Recorder {
     pub(crate) last_done: Duration,
 }
 
-/// Errors of one kind.
 #[derive(Debug)]
 pub(crate) struct Errors {
     pub(crate) count: u64,
-    /// The text of the first error.
     pub(crate) first: String,
 }
 
@@ -129,7 +126,6 @@ impl Recorder {
         }
     }
 
-    /// Returns the number of requests without an answer.
     pub(crate) fn error_count(&self) -> u64 {
         self.errors.values().map(|errors| errors.count).sum()
     }

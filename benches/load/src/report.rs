@@ -28,11 +28,9 @@ pub(crate) struct Facts {
     pub(crate) started: u64,
     pub(crate) kind: Kind,
     pub(crate) users: usize,
-    /// The number of TCP connections that were opened.
     pub(crate) opened: u64,
 }
 
-/// The result of a load that has ended.
 pub(crate) struct Report<'a> {
     settings: &'a Settings,
     facts: Facts,
@@ -113,7 +111,6 @@ impl<'a> Report<'a> {
         problems
     }
 
-    /// Returns a table for people.
     pub(crate) fn table(&self) -> String {
         let (settings, recorder) = (self.settings, self.recorder);
         let mut lines = Vec::new();

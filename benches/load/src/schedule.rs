@@ -18,7 +18,6 @@ impl Schedule {
         Self { rate, warm_up, total: warm_up + requests(duration).max(1) }
     }
 
-    /// Returns the number of all requests, including the warm-up.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
@@ -28,12 +27,10 @@ impl Schedule {
         number >= self.warm_up
     }
 
-    /// Returns when a request is due.
     pub(crate) fn due(&self, number: u64) -> Duration {
         Duration::from_secs_f64(number as f64 / self.rate)
     }
 
-    /// Returns when the measurement begins.
     pub(crate) fn begin(&self) -> Duration {
         self.due(self.warm_up)
     }

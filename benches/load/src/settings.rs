@@ -91,7 +91,6 @@ pub(crate) struct Cli {
     report: Option<PathBuf>,
 }
 
-/// The protocol to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Http1,
@@ -152,7 +151,6 @@ pub(crate) enum SettingsError {
     Body(String, std::io::Error),
 }
 
-/// The maximum number of requests in one load.
 const MOST_REQUESTS: u64 = 1_000_000_000;
 
 impl TryFrom<Cli> for Settings {

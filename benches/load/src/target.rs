@@ -5,7 +5,6 @@ use std::str::FromStr;
 use http::{Uri, uri::Scheme};
 use rustls::pki_types::ServerName;
 
-/// Where the requests go.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     uri: Uri,

@@ -35,7 +35,6 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A request that a gateway has received.
 struct Received {
     head: String,
     headers: HeaderMap,
@@ -477,7 +476,6 @@ async fn a_load_that_cannot_begin_says_why() {
     fs::set_permissions(directory.path().join("open"), mode).unwrap();
     let gateway = Gateway::accepting(Some(pki::SERVER.acceptor())).await;
     let tls = format!("--url https://localhost:{}/ --rate 1", gateway.port);
-    // Nothing listens at port 1.
     for (args, code, expected) in [
         (format!("{tls} --credential none --ca ca.pem"), 3, "tls: invalid peer certificate"),
         (

@@ -78,7 +78,7 @@ pub struct Pkcs11Key {
 }
 
 impl Pkcs11Key {
-    /// Makes PassTickets of this type with the key.
+    /// Creates a source of PassTickets from the key. `alphabet` is the type of the PassTickets.
     pub fn new(key: TokenKey, alphabet: EnhancedType) -> Self {
         Self { key, alphabet }
     }

@@ -31,8 +31,8 @@
 //! After an error of the token, its sessions are closed, and a new session is opened with a new login. If a new session
 //! fails, all PassTickets of the token fail immediately for one second. If only one key is wrong, only the PassTickets
 //! of this key fail. When no session uses a module any more, this crate finalizes the module, unless other code has
-//! initialized it. Then the next session finds a token that has replaced the old one. After a token has refused the
-//! PIN, no PassTicket of this [`Token`] tries the PIN again, because more wrong PINs would lock the token.
+//! initialized it. Only after this does the next session find a token that has replaced the old one. After a token has
+//! refused the PIN, no PassTicket of this [`Token`] tries the PIN again, because more wrong PINs would lock the token.
 //!
 //! # The end of the process
 //! Call [`end`] before the process exits. Otherwise an exit handler of the module may wait for ever for a thread that

@@ -23,7 +23,6 @@ use super::error::{Pkcs11Error, ReturnCode};
 /// modules leave handlers for the end of the process.
 static MODULES: Mutex<BTreeMap<PathBuf, Arc<Module>>> = Mutex::new(BTreeMap::new());
 
-/// A shared library.
 pub(super) struct Module {
     path: PathBuf,
     state: Mutex<State>,

@@ -32,9 +32,9 @@ impl std::fmt::Debug for KeyValue {
 }
 
 impl Token {
-    /// Stores a key in the token as a sensitive secret key that cannot be extracted. Then compares a MAC of the token
-    /// with one that is computed in memory. If the MACs differ, or if the key cannot make PassTickets, this function
-    /// deletes the key from the token. This function blocks the calling thread.
+    /// Stores a key in the token as a sensitive secret key that cannot be extracted. Then compares a MAC from the token
+    /// with a MAC that this function computes in memory. If the MACs differ, or if the key cannot make PassTickets,
+    /// this function deletes the key from the token. This function blocks the calling thread.
     ///
     /// # Errors
     /// [`Pkcs11Error`] says why the import failed. If the token then fails to delete the key, the key stays in the

@@ -25,7 +25,6 @@ pub(super) enum Access {
     Write,
 }
 
-/// An open session of a logged-in user.
 #[derive(Debug)]
 pub(super) struct TokenSession {
     // The fields are dropped in this order: a session must be closed before its module is finalized.
@@ -93,7 +92,6 @@ impl TokenSession {
         Ok(Self { session, keys: BTreeMap::new(), slot, token: token.clone(), module })
     }
 
-    /// Computes HMAC-SHA-512 with the key.
     pub(super) fn hmac(
         &mut self,
         key: &KeyLabel,
@@ -129,7 +127,6 @@ impl TokenSession {
         }
     }
 
-    /// Returns the secret keys with this label.
     fn labelled(&self, key: &KeyLabel) -> Result<Vec<ObjectHandle>, Pkcs11Error> {
         let template = [
             Attribute::Class(ObjectClass::SECRET_KEY),
@@ -176,7 +173,6 @@ impl TokenSession {
         )
     }
 
-    /// Makes a random key of `len` bytes in the token.
     pub(super) fn generate(
         &mut self,
         key: &KeyLabel,
@@ -202,7 +198,7 @@ impl TokenSession {
         Err(Pkcs11Error::LabelTaken { token: self.token.clone(), key: key.clone() })
     }
 
-    /// Checks a new key, and deletes it if it is not good.
+    /// Checks a new key. If the check fails, deletes the key from the token.
     fn finish(
         &mut self,
         key: &KeyLabel,

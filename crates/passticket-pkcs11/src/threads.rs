@@ -33,7 +33,6 @@ pub(super) struct Threads {
     queue: OnceLock<Result<SyncSender<Job>, Pkcs11Error>>,
 }
 
-/// Work in the queue.
 struct Job {
     work: KeyWork,
     /// Work that has not begun at this time does not run.
@@ -63,7 +62,8 @@ impl Threads {
         // An error means that the caller does not wait any more.
         let work = move || drop(result.send(work()));
         self.send(Job { work: Box::new(work), until: Instant::now() + WAIT, done: None })?;
-        // The thread drops the work, and so its sender, if the work was too late or has panicked.
+        // If the work was too late or has panicked, the thread drops it. This also drops the sender, so `recv_timeout`
+        // fails.
         received.recv_timeout(WAIT).map_err(|_| self.timed_out())
     }
 
@@ -114,7 +114,6 @@ fn start(token: &TokenLabel) -> Result<SyncSender<Job>, Pkcs11Error> {
     }
 }
 
-/// Runs work until the queue is dropped.
 fn run_all(jobs: &Mutex<Receiver<Job>>) {
     loop {
         // One idle thread waits for work. The others wait for the lock.
@@ -124,7 +123,7 @@ fn run_all(jobs: &Mutex<Receiver<Job>>) {
         if is_abandoned || Instant::now() >= until {
             continue;
         }
-        // A panic must not end the thread. The caller learns of the panic, because the sender of the result is dropped.
+        // A panic must not end the thread. It drops the sender of the result, so the caller gets an error.
         if catch_unwind(AssertUnwindSafe(work)).is_ok()
             && let Some(done) = done
         {

@@ -99,7 +99,7 @@ fn tickets_equal_those_of_keys_in_memory() {
         let json: Value = serde_json::from_str(json).unwrap();
         let token = token(hsm);
         let vectors = json["enhanced"].as_array().unwrap().iter().enumerate();
-        // A token with many keys is slow, so the test imports only the key of each ninth vector.
+        // A token with many keys is slow, so the test imports only the key of every ninth vector.
         for (i, vector) in vectors.step_by(9) {
             let text = |name: &str| vector[name].as_str().unwrap();
             let alphabet = match text("type") {
@@ -306,7 +306,7 @@ fn a_removed_token_causes_errors_until_it_is_back() {
     });
 }
 
-/// A key of a slow token: each computation advances the clock of the test by this time.
+/// A key of a slow token: each computation advances the clock of the test by the `Duration`.
 #[derive(Debug)]
 struct Slow(Pkcs11Key, Arc<ManualClock>, Duration);
 

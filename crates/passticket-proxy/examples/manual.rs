@@ -11,7 +11,6 @@ use clap_complete::{Shell, generate_to};
 #[expect(dead_code, reason = "the example uses only the description of the command line")]
 mod cli;
 
-/// The name of the program, and of its man page.
 const NAME: &str = "passticket-proxy";
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -9,7 +9,7 @@ use tower_passticket::{
     metrics::{Collect, Exposition},
 };
 
-/// The access log in use, if there is one. Clones share it.
+/// The access log in use, if there is one.
 #[derive(Clone, Default)]
 pub(crate) struct AccessLogs(Arc<Mutex<Current>>);
 
@@ -48,7 +48,6 @@ impl AccessLogs {
         let _old = std::mem::replace(&mut *self.lock(), new);
     }
 
-    /// Returns the current access log.
     pub(crate) fn current(&self) -> Option<AccessLog> {
         self.lock().as_ref().map(|(_, log)| log.clone())
     }
@@ -60,7 +59,7 @@ impl AccessLogs {
         }
     }
 
-    /// Writes the last lines. Blocks until they are written.
+    /// Writes the last lines, and waits until they are written.
     pub(crate) fn close(&self) {
         if let Some(log) = self.current() {
             log.close();

@@ -1,5 +1,5 @@
-//! Configures the endpoints outside of the auth API that API ML's gateway also has. API ML is Zowe's API Mediation
-//! Layer.
+//! Configures endpoints that API ML's gateway also has, and that are not in the auth API. API ML is Zowe's API
+//! Mediation Layer.
 
 use passticket_proxy::config::Config;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -14,7 +14,7 @@ use crate::discovery::{Discovery, listed_authentication};
 /// must not block.
 pub(crate) type NeededParts = Box<dyn Fn() -> Vec<(&'static str, Health)> + Send + Sync>;
 
-/// Returns the endpoints. `services` is the list of services that they show.
+/// Returns the endpoints. They show the services in `services`.
 pub(crate) fn endpoints(
     config: &Config,
     services: SharedServices,

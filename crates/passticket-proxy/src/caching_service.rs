@@ -14,8 +14,8 @@ use tower_passticket::{
 
 use crate::{connectors::zowe_connector, exit::Exit};
 
-/// How long a start waits for the Caching Service. After this time, the gateway starts, and refuses Personal Access
-/// Tokens until the service has answered.
+/// The time for which a start waits for the Caching Service. After this time, the gateway starts without its answer,
+/// and refuses Personal Access Tokens until the service has answered.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -58,7 +58,7 @@ async fn prepared_with(
     Ok(service)
 }
 
-/// Returns the Caching Service of the configuration, but with `settings` in place of the configured settings.
+/// Returns the client of the configured Caching Service. Uses `settings` in place of the configured settings.
 pub(crate) fn with_settings(
     config: &Config,
     settings: CachingServiceSettings,

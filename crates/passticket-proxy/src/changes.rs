@@ -16,7 +16,6 @@ use tower_passticket::{
     revocation::CachingServiceSettings,
 };
 
-/// The maximum number of routes that the description names.
 const MAX_ROUTES: usize = 20;
 
 /// Describes what `new` changes. This function does not compare all settings.
@@ -51,8 +50,8 @@ pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     let are_same_keys = old_keys.len() == new_keys.len()
         && old_keys.iter().zip(&new_keys).all(|(one, other)| one.is_same_key(other));
     add(!are_same_keys, "signing keys");
-    // The settings of PassTicket keys are compared. A new key with the same settings is not noticed, because
-    // `KeyProfile` does not compare the values of keys.
+    // The settings of PassTicket keys are compared. If only the value of a key changes, this code does not notice it,
+    // because `KeyProfile` does not compare the values of keys.
     let tickets = |config: &Config| -> BTreeSet<_> {
         let settings = |it: &KeyProfile| (it.algorithm().as_str(), it.window(), it.reuse());
         let profiles = config.profiles.iter();

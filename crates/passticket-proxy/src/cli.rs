@@ -1,8 +1,8 @@
 //! The command line.
 //!
-//! Terms in the help texts: A PassTicket is a short-lived password for one user and one application. An
-//! APPLID is the name of an application in the security product of z/OS, which is RACF, ACF2 or Top
-//! Secret. Each PassTicket key belongs to an APPLID.
+//! Terms in the help texts: a PassTicket is a short-lived password for one user and one application. An APPLID is the
+//! name of an application in the security product of z/OS, which is RACF, ACF2 or Top Secret. Each PassTicket key
+//! belongs to an APPLID.
 
 use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr, time::Duration};
 
@@ -297,7 +297,6 @@ pub(crate) enum InitZaas {
     With(Vec<InstanceUrl>),
 }
 
-/// Where `init` writes the files.
 pub(crate) enum InitPlace {
     Directory(PathBuf),
     /// The directories of the Debian package.

@@ -1,5 +1,5 @@
-//! Runs this gateway as a node of a cluster. The nodes share revocations, time slots for PassTickets, and failed logins
-//! (docs/decisions.md#d32).
+//! Runs this gateway as a node, that is, as one of several gateways that share data over Redis. The nodes share
+//! revocations, time slots for PassTickets, and failed logins (docs/decisions.md#d32).
 //!
 //! A PassTicket is a short-lived password of z/OS.
 
@@ -41,23 +41,21 @@ const TAKE_OVER: Duration = Duration::from_secs(10);
 /// old process still answers all requests.
 const REACH: Duration = Duration::from_secs(5);
 
-/// The interval at which the nodes are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// The origin of the revocation file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileOrigin {
-    /// The file existed, or a new file was wanted: by the option `--new-store` or by the demo.
+    /// The file existed. Or this process has made it, because of the option `--new-store` or for the demo.
     Wanted,
     /// The file was missing, and a new one was made for the revocations of the other nodes. If no other node has shared
     /// revocations, the gateway does not start (docs/decisions.md#d38).
     Missing,
-    /// The same as [`Missing`](Self::Missing), but an earlier process made the file, and was killed before it joined
-    /// the other nodes.
+    /// Like [`Missing`](Self::Missing), but an earlier process made the file. That process ended before it joined the
+    /// other nodes.
     NotJoined,
 }
 
-/// This gateway as a node.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) node: ClusterNode,
@@ -123,7 +121,6 @@ pub(crate) fn mark_as_not_joined(file: &Path) -> Result<(), MarkError> {
     written.map_err(|source| MarkError { file: mark, source })
 }
 
-/// The error if a mark cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}; check that the directory exists and that this user may write to it", file.display())]
 pub(crate) struct MarkError {
@@ -155,7 +152,8 @@ pub(crate) async fn take_over(
     }
 }
 
-/// Checks that Redis answers. A process that takes over does this before new requests must wait for the takeover.
+/// Checks that Redis answers. A process that takes over first makes this check. Only then do new requests wait for the
+/// takeover.
 pub(crate) async fn reach(config: &Config) -> Result<(), Exit> {
     let Some(settings) = &config.cluster else { return Ok(()) };
     let place = settings.place().map_err(Exit::usage)?;
@@ -202,8 +200,8 @@ async fn start(
     })
 }
 
-/// Regularly tells `login_failures` the number of nodes. While Redis is not available, each node counts failed logins
-/// alone. During this time, it divides the permitted number of failures by the last known number of nodes.
+/// Regularly passes the number of nodes to `login_failures`. While Redis is not available, each node counts failed
+/// logins alone, and divides the permitted number of failures by the last known number of nodes.
 async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     loop {
         let status = node.status();
@@ -215,8 +213,8 @@ async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     }
 }
 
-/// Converts the error to an [`Exit`]. If the nodes have different versions or lease times, an operator may correct this
-/// at another node. So the result is [`Exit::Negative`], after which systemd may start the gateway again.
+/// Converts the error to an [`Exit`]. If the nodes have different versions or lease times, an operator can correct this
+/// at another node. In this case, the result is [`Exit::Negative`], after which systemd can start the gateway again.
 fn exit(error: ClusterError) -> Exit {
     match error {
         ClusterError::NameTaken { .. }
@@ -255,7 +253,6 @@ impl Cluster {
         }
     }
 
-    /// Returns the status for `/health`.
     pub(crate) fn document(&self) -> Value {
         let status = self.node.status();
         json!({"lease": status.lease.as_str(), "behind": status.behind, "peers": status.peers})
@@ -271,7 +268,8 @@ impl Cluster {
         }
     }
 
-    /// Hands the lease over to another process. From now on, that process sends its revocations to this process.
+    /// Returns the lease, which this process hands over to another process. From now on, the other process sends its
+    /// revocations to this process.
     pub(crate) fn hand_over(&self) -> LeaseOfNode {
         let ClusterSettings { site, node, .. } = &self.settings;
         LeaseOfNode {
@@ -302,7 +300,6 @@ pub(crate) struct LeaseOfNode {
 }
 
 impl LeaseOfNode {
-    /// Returns the lease if it is for the node in `settings`.
     fn of(&self, settings: &ClusterSettings) -> Option<HandedOverLease> {
         let is_same = self.site == settings.site.as_str() && self.node == settings.node.as_str();
         is_same.then(|| self.lease.clone())

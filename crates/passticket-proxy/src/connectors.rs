@@ -17,7 +17,6 @@ use crate::part::Part;
 /// accept a connection in this time is considered down. Responses have a separate timeout, which may be longer.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// All connectors.
 pub(crate) struct Outbound {
     pub(crate) connectors: Connectors,
     /// The connector to z/OSMF and ZSS, to which the gateway itself sends passwords and PassTickets.
@@ -27,7 +26,6 @@ pub(crate) struct Outbound {
     pub(crate) zowe: Option<Connector>,
 }
 
-/// The settings from which the connectors are made.
 #[derive(Clone, PartialEq)]
 pub(crate) struct OutboundSettings {
     verify: Verification,
@@ -67,8 +65,8 @@ pub(crate) fn outbound(
 ///
 /// If a service has its own connector, all its routes use it. On routes with the scheme bypass, a connector must not
 /// present the certificate of the gateway, but on other routes it must. So this function leaves out services with
-/// routes of both kinds, with two exceptions: the service has its own client certificate, or the gateway has no client
-/// certificate. A service that is left out has the timeout of the gateway.
+/// routes of both kinds. It does not leave out such a service if the service has its own client certificate, or if the
+/// gateway has no client certificate. A service that is left out has the timeout of the gateway.
 fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration)> {
     let identities = &config.client_identities;
     let timed = config.connect_timeouts.iter().map(|(service, timeout)| (service, *timeout));
@@ -93,7 +91,6 @@ fn strict_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
 /// none.
 #[derive(Clone)]
 pub(crate) struct Connectors {
-    /// The connector without a client certificate.
     pub(crate) anonymous: Connector,
     /// The connector to services that are not in `own`.
     pub(crate) default: Connector,
@@ -136,7 +133,6 @@ impl Connectors {
         Ok(Self { anonymous, default, own })
     }
 
-    /// Returns the connector to a service.
     pub(crate) fn of(&self, service: &ServiceId) -> &Connector {
         self.own_of(service).unwrap_or(&self.default)
     }
@@ -154,8 +150,8 @@ impl Connectors {
     }
 
     /// Returns the connector to servers that receive passwords: z/OSMF (IBM's management server) and ZSS (a server of
-    /// Zowe). A server that can answer in place of z/OSMF or ZSS can log in any user. So these servers are verified
-    /// even if the verification of services is off.
+    /// Zowe). A server that answers in place of z/OSMF or ZSS could log in any user, because it decides which passwords
+    /// are right. So these servers are verified even if the verification of services is off.
     pub(crate) fn to_logins(&self, config: &Config) -> Result<Connector, TlsError> {
         match config.verify {
             Verification::Disabled => connector_as(config, Verification::Strict, None),
@@ -174,7 +170,6 @@ fn connector_as(
     connector_within(timeout, config, verification, identity)
 }
 
-/// Does the same as [`connector_as`], but with the connect timeout `timeout`.
 fn connector_within(
     timeout: Duration,
     config: &Config,
@@ -198,8 +193,8 @@ fn connector_within(
 /// certificate for Zowe.
 pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsError> {
     let identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
-    // A server that can answer in place of API ML could act as the users whose tokens it gets. So `verifyCertificates`
-    // has no effect here.
+    // A server that answers in place of API ML gets tokens of users, and could act as these users. So
+    // `verifyCertificates` has no effect here.
     let connector = |identity| connector_as(config, Verification::Strict, Some(identity));
     identity.map(connector).transpose()
 }

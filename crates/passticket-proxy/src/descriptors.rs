@@ -35,7 +35,6 @@ pub(crate) enum Ports {
     WithZaas,
 }
 
-/// The limits of the connections of clients, for each listener.
 pub(crate) struct ListenerLimits {
     pub(crate) gateway: ClientLimits,
     pub(crate) zaas: ClientLimits,
@@ -84,7 +83,6 @@ pub(crate) fn client_limits(
     }
 }
 
-/// The maximum number of connections of each port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shares {
     gateway: NonZeroUsize,

@@ -21,7 +21,7 @@ use tower_passticket::{
 
 use super::world::requests::Body;
 
-/// The name of the server, for which its certificate is valid.
+/// The host name of the server. The certificate of the server is valid for this name.
 pub(super) const HOST: &str = "localhost";
 
 pub(super) async fn listen() -> TcpListener {
@@ -48,12 +48,13 @@ impl Identity {
         Self { authority: authority_certificate, certificate, key: key.serialize_pem() }
     }
 
-    /// Returns the connector of the gateway to services with this certificate.
+    /// Returns a connector of the gateway that trusts this certificate.
     pub(super) fn connector(&self) -> Connector {
         Connector::builder().with_authorities(self.authority.as_bytes()).build().unwrap()
     }
 
-    /// Runs the listener of the gateway in front of `service`. Returns a client of HTTP/2 that is connected to it.
+    /// Runs the listener of the gateway in front of `service`. Returns an HTTP/2 client that is connected to this
+    /// listener.
     pub(super) async fn http2_client<S>(&self, service: S) -> SendRequest<Bytes>
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
@@ -86,7 +87,7 @@ impl Identity {
         client
     }
 
-    /// Accepts one connection as a service behind TLS.
+    /// Accepts one TLS connection, as a service does.
     pub(super) async fn accept(&self, listener: TcpListener) -> TlsStream<TcpStream> {
         let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();

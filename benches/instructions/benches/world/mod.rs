@@ -44,7 +44,6 @@ pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 pub(crate) type Authenticate = AuthenticateLayer<Arc<RevocationIndex>, CommonNameMapper>;
 
-/// The parts that the benchmarks use.
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) verifier: Rs256Verifier,
@@ -56,7 +55,6 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Makes a world whose tokens `key` signs.
     pub(crate) fn of(key: SigningKey) -> Self {
         let clock = Arc::new(ManualClock::new(NOW));
         let verifier = Rs256Verifier::new(key.verifying_key())

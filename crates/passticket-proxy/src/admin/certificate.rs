@@ -94,7 +94,6 @@ fn all(config: &Config) -> Vec<(String, Timestamp)> {
     all.into_iter().filter_map(|(name, expiry)| Some((name, expiry?))).collect()
 }
 
-/// Returns when the certificates in a PEM text expire.
 fn not_after(pem: &[u8]) -> impl Iterator<Item = Timestamp> {
     let certificates = CertificateDer::pem_slice_iter(pem).flatten();
     certificates.filter_map(|der| Some(PeerCertificate::from_der(&*der).ok()?.not_after()))

@@ -10,8 +10,7 @@ use tower_passticket::{
     tls::ConnectionCounts,
 };
 
-/// The counters of the gateway. Clones share the same counters. If there is no admin port, there are no counters, and
-/// nothing is counted.
+/// The counters of the gateway. Clones share the same counters.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) responses: Arc<RequestCounts>,

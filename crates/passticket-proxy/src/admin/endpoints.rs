@@ -1,4 +1,4 @@
-//! Answers the requests to the endpoints of the admin port: metrics, health, reload, and resuming stopped PassTickets.
+//! Answers the requests to the endpoints of the admin port: metrics, health, reload, and `POST /tickets/resume`.
 
 use std::sync::Arc;
 
@@ -21,7 +21,6 @@ use tower_passticket::{
 use super::{status::Components, stopped_tickets::Resume};
 use crate::reloads::Outcome;
 
-/// The endpoints of the admin port.
 pub(super) struct Endpoints {
     registry: MetricRegistry,
     components: Components,
@@ -95,7 +94,8 @@ impl Endpoints {
         typed(status, "application/json", document.to_string().into())
     }
 
-    /// Resumes stopped PassTickets. The operator calls this endpoint after removing the cause of the stop.
+    /// Lets the gateway make PassTickets again for users and APPLIDs for which the `TicketBreaker` has stopped this.
+    /// The operator first removes the cause, and then calls this endpoint.
     fn resume_tickets(&self, uri: &Uri) -> Response<Bytes> {
         match Resume::parse(uri.query().unwrap_or_default()) {
             Ok(Resume { applid, user }) => {
@@ -111,7 +111,8 @@ impl Endpoints {
     }
 }
 
-/// Returns the answer if a reload was not possible at this moment.
+/// Returns the answer to a request for a reload that is not possible at this moment: another reload is running, or a
+/// file changed while it was read.
 fn busy(problem: &str) -> Response<Bytes> {
     let document = json!({"result": "busy", "problems": [problem]});
     let mut response = typed(StatusCode::CONFLICT, "application/json", document.to_string().into());

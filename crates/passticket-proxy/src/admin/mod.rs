@@ -1,5 +1,6 @@
-//! Serves the admin port on a loopback address: metrics, health, and requests to reload the configuration or to resume
-//! stopped PassTickets (short-lived passwords of z/OS).
+//! Serves the admin port on a loopback address: metrics, health, and two requests that change the gateway. One of them
+//! reloads the configuration. The other lets the gateway make PassTickets (short-lived passwords of z/OS) again, after
+//! refusals by services have stopped this.
 //!
 //! The port has its own thread and its own runtime, so it answers even if all worker threads are busy. Each connection
 //! serves one request, and a client must send its headers within a time limit. So idle clients cannot hold connections
@@ -42,7 +43,8 @@ use endpoints::Endpoints;
 use process::Process;
 
 /// The maximum number of open connections. At this limit, a new connection replaces the connection that has been idle
-/// longest. If no connection is idle, the new connection is refused.
+/// longest. If no connection is idle, it replaces a stalled connection. If no connection is stalled either, the new
+/// connection waits up to one second, and is then closed.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("should not be zero");
 
 /// The time that a client may take to send the headers of its request.
@@ -59,7 +61,6 @@ pub(crate) fn bind(config: &Config) -> Result<Option<TcpListener>, Exit> {
     listener.map(Some).map_err(|e| Exit::runtime(settings.explain(&e)))
 }
 
-/// The running admin port.
 pub(crate) struct Admin {
     counts: Counts,
     stop: oneshot::Sender<()>,
@@ -93,12 +94,10 @@ impl Admin {
         Ok(Self { counts, stop, thread })
     }
 
-    /// Returns the counters of the gateway.
     pub(crate) fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// Closes the port.
     pub(crate) fn stop(self) {
         // The signal cannot be sent if the thread has already ended. In that case, the thread has logged the reason.
         let _ = self.stop.send(());
@@ -106,7 +105,6 @@ impl Admin {
     }
 }
 
-/// Returns the registry of all metrics.
 fn registry(counts: &Counts, stores: &Stores, components: &Components) -> MetricRegistry {
     let registry = MetricRegistry::new()
         .with(Process::new(components.clone()))

@@ -85,7 +85,7 @@ impl Label for Component {
     }
 }
 
-/// Access to all components. Clones refer to the same components.
+/// Gives access to all components. Clones refer to the same components.
 #[derive(Clone)]
 pub(crate) struct Components {
     workers: Arc<WorkerState>,
@@ -102,12 +102,10 @@ pub(crate) struct Components {
     breaker: TicketBreaker,
     /// The services with the mode `observe`: the gateway does not enforce its decisions about requests to them.
     observed: Arc<Mutex<Vec<String>>>,
-    /// The listener for gateways of API ML.
     zaas: Arc<Mutex<Option<ZaasListener>>>,
     access_logs: AccessLogs,
 }
 
-/// The open listener for gateways of API ML, which use this program as their ZAAS.
 #[derive(Clone, Copy, Debug)]
 struct ZaasListener {
     address: SocketAddr,
@@ -118,7 +116,6 @@ struct ZaasListener {
     is_configured: bool,
 }
 
-/// Returns the services with the mode `observe`.
 fn observed(config: &Config) -> Vec<String> {
     let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
     let found = found.flat_map(|service| &service.schemes);
@@ -215,8 +212,8 @@ impl Components {
         needed.map(|part| (part.component.value(), part.health)).collect()
     }
 
-    /// Returns whether every component works, and the state of the gateway as JSON. `/health` of the admin port and the
-    /// page of administrators show this JSON.
+    /// Returns two values: whether every component works, and the state of the gateway as JSON. `/health` of the admin
+    /// port and the page of administrators show this JSON.
     pub(crate) fn document(&self, instances: &InstanceStates) -> (bool, Value) {
         let status = self.status();
         let mut document = status.document();
@@ -294,7 +291,6 @@ fn add_instances(instances: &InstanceStates, document: &mut Value) {
     }
 }
 
-/// The health of all components at one moment.
 #[derive(Debug)]
 pub(super) struct Status(Vec<Part>);
 
@@ -308,7 +304,8 @@ pub(super) struct Part {
     warning: Option<String>,
 }
 
-/// Says whether a component must work for the gateway to be ready.
+/// Whether the gateway is ready while a component does not work. If the component is `Needed`, the gateway is not
+/// ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Needed,
@@ -326,17 +323,14 @@ impl Status {
         &self.0
     }
 
-    /// Returns whether every component works.
     pub(super) fn is_up(&self) -> bool {
         self.0.iter().all(|part| part.health.is_up())
     }
 
-    /// Returns whether every component that the gateway needs is up.
     pub(super) fn is_ready(&self) -> bool {
         self.0.iter().all(|part| part.health.is_up() || !part.is_needed)
     }
 
-    /// Returns the status of the gateway and of every component, as JSON.
     pub(super) fn document(&self) -> Value {
         document(self.is_up(), &self.0)
     }
@@ -378,7 +372,6 @@ pub(crate) struct WorkerState {
 }
 
 impl WorkerState {
-    /// Sets the number of threads that will run.
     pub(crate) fn expect(&self, threads: usize) {
         self.expected.store(threads, SeqCst);
     }
@@ -394,7 +387,6 @@ impl WorkerState {
         self.is_stopping.store(true, SeqCst);
     }
 
-    /// Waits until all threads run.
     pub(crate) async fn all_run(&self) {
         loop {
             let expected = self.expected.load(SeqCst);
@@ -420,7 +412,6 @@ impl WorkerState {
     }
 }
 
-/// A worker thread that accepts connections.
 #[derive(Debug)]
 pub(crate) struct RunningWorker(Arc<WorkerState>);
 

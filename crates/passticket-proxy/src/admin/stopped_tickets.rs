@@ -1,5 +1,5 @@
-//! The part of the admin port for stopped PassTickets: a section of `/health`, and `POST /tickets/resume`. After
-//! refusals by services, the [`TicketBreaker`] stops the PassTickets of a user or of an APPLID.
+//! The part of the admin port for the [`TicketBreaker`]: a section of `/health`, and `POST /tickets/resume`. If
+//! services refuse PassTickets, the breaker stops the making of PassTickets for a user or an APPLID.
 
 use serde_json::{Value, json};
 use tower_passticket::{
@@ -8,10 +8,10 @@ use tower_passticket::{
     ticket_breaker::{StoppedReport, TicketBreaker},
 };
 
-/// The maximum number of users that are listed.
 const MAX_USERS: usize = 100;
 
-/// Returns the stopped users and APPLIDs as JSON. Returns `None` if there are none.
+/// Returns as JSON the users and APPLIDs for which the gateway makes no PassTickets now. Returns `None` if there are
+/// none.
 pub(super) fn document(breaker: &TicketBreaker) -> Option<Value> {
     let report = breaker.report();
     let StoppedReport { users, applids, .. } = &report;
@@ -44,7 +44,8 @@ pub(super) fn document(breaker: &TicketBreaker) -> Option<Value> {
     }))
 }
 
-/// Which stops an administrator ends: those of an APPLID, those of a user, those of a user at an APPLID, or all stops.
+/// The APPLID and the user for which an administrator lets the gateway make PassTickets again. `None` stands for all
+/// APPLIDs, or for all users.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Resume {
     pub(super) applid: Option<Applid>,

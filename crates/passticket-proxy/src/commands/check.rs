@@ -83,8 +83,8 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
     if live { live::ask_all(&config) } else { Ok(()) }
 }
 
-/// Returns the routes whose service does not receive a client's `Authorization: Basic`, although Zowe's API Mediation
-/// Layer (API ML) would forward it (docs/decisions.md#d24). Routes with the scheme x509 are left out: a password cannot
+/// Returns the routes on which this gateway removes a client's `Authorization: Basic`. Zowe's API Mediation Layer (API
+/// ML) forwards this header (docs/decisions.md#d24). Routes with the scheme x509 are left out: a password cannot
 /// replace a client certificate.
 fn stripped_basic(config: &Config) -> impl Iterator<Item = &ConfiguredRoute> {
     config.routes.iter().filter(|route| {
@@ -94,7 +94,8 @@ fn stripped_basic(config: &Config) -> impl Iterator<Item = &ConfiguredRoute> {
     })
 }
 
-/// Verifies the revocation file, unless a running gateway has it open. That gateway verified the file when it started.
+/// Verifies the revocation file. If a running gateway has the file open, this function does not verify it, because the
+/// gateway verified it at its start.
 fn check_store(zowe_yaml: &Path, config: &Config, problems: &mut Vec<String>) {
     let file = config.revocations.display();
     match DurableStore::verify(&config.revocations) {
@@ -113,7 +114,7 @@ fn check_store(zowe_yaml: &Path, config: &Config, problems: &mut Vec<String>) {
     }
 }
 
-/// Makes a PassTicket that is sent to no service, and evaluates it. Returns the problem if this fails.
+/// Makes a PassTicket and evaluates it. No service receives it. Returns the problem if this fails.
 fn try_key(profile: &KeyProfile) -> Option<String> {
     let (user, now) = (UserId::new("CHECK").ok()?, SystemClock.now());
     let evaluated = match profile.generate(&user, now) {

@@ -30,12 +30,11 @@ use crate::{
 /// The default user id of the gateway. Zowe's installation jobs give this user id to Zowe's started task.
 const ZOWESRV: &str = "ZWESVUSR";
 
-/// The applications to define, sorted by APPLID. An APPLID is the name of an application in the security product.
+/// The applications to define. An APPLID is the name of an application in the security product.
 type Applications = BTreeMap<Applid, Application>;
 
 /// The definitions that a configuration needs in the security product.
 struct Requirements {
-    /// The user id of the gateway.
     gateway: UserId,
     applications: Applications,
     /// Users who may request PassTickets for other users.
@@ -115,7 +114,6 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Prints the jobs of the topic `key-job`.
 fn key_jobs(esm: esm::Esm, applications: Applications, make: bool) -> Result<(), Exit> {
     let origin = if make { KeyOrigin::Zos } else { KeyOrigin::Gateway };
     let jobs: Result<Vec<_>, _> =
@@ -163,7 +161,6 @@ fn read_listings(listings: &[PathBuf]) -> Result<Zeroizing<Vec<u8>>, Exit> {
     Ok(text)
 }
 
-/// Returns the commands of the topic `identity`.
 fn identity(esm: esm::Esm, gateway: &UserId, args: &EsmIdentity) -> Result<Vec<Commands>, Exit> {
     let EsmIdentity { user, email, registry, subject, issuer, label } = args;
     if email.is_none() && subject.is_none() {
@@ -251,7 +248,7 @@ fn applications(
 fn requirements(file: &Path) -> Result<Requirements, Exit> {
     let Config { profiles, gateway_user, delegation, exchange, .. } =
         loading::load_quietly(file)?.config;
-    // Each APPLID appears once: with the profile for all users, or else with one of its profiles for some users.
+    // Each APPLID appears once. A profile for all users replaces the profiles for some users.
     let (qualified, for_all): (Vec<_>, Vec<_>) =
         profiles.iter().partition(|profile| profile.qualifier().is_some());
     let keys = qualified.into_iter().chain(for_all);

@@ -11,7 +11,6 @@ use passticket_proxy::config;
 
 use crate::{cli::ProbeTarget, exit::Exit, terminal::print_line};
 
-/// The time limit for the whole request.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The maximum length of an answer. The answers of the admin port are much shorter.
@@ -37,7 +36,6 @@ pub(crate) fn health(target: &ProbeTarget) -> Result<(), Exit> {
     }
 }
 
-/// Reads the address of the admin port from a configuration.
 fn configured(file: &Path) -> Result<SocketAddr, Exit> {
     let admin = config::read_admin(file)
         .map_err(|problems| Exit::Usage(problems.iter().map(ToString::to_string).collect()))?;

@@ -27,7 +27,6 @@ const GATEWAY_USER: &str = "ZWESVUSR";
 /// The unit file for systemd. The Debian package installs this file as it is.
 const UNIT: &str = include_str!("passticket-proxy.service");
 
-/// The program in [`UNIT`].
 const UNIT_PROGRAM: &str = "/usr/bin/passticket-proxy";
 
 /// The lines in [`UNIT`] about the directories of the Debian package.
@@ -99,7 +98,7 @@ impl Places {
         }
     }
 
-    /// Returns the modes of directories, of files without a secret, and of files with a secret.
+    /// Returns the modes of directories, of files without secrets, and of files with secrets.
     ///
     /// The directory of the package belongs to root and to the group of the gateway, and passes its group on to new
     /// files (setgid). So the gateway can read its configuration, but cannot change it.
@@ -129,7 +128,6 @@ struct Modes {
 
 /// The addresses at which this program takes the place of ZAAS.
 struct Zaas {
-    /// The instances. There is at least one.
     instances: Vec<InstanceUrl>,
     port: u16,
 }
@@ -177,7 +175,6 @@ zaas:                            # gateways of API ML use this program as their 
         )
     }
 
-    /// Returns the static definition for Zowe's discovery service.
     fn definition(&self) -> String {
         let instances = self.instances.iter().map(|instance| format!("      - {instance}\n"));
         format!(
@@ -200,7 +197,6 @@ services:
     }
 }
 
-/// The files of a new gateway.
 struct SetUp {
     places: Places,
     files: Vec<File>,
@@ -215,7 +211,6 @@ struct File {
 }
 
 impl SetUp {
-    /// Makes the contents of all files.
     fn new(template: &ZoweTemplate, places: Places, zaas: Option<Zaas>) -> Result<Self, Exit> {
         let applid = template.zosmf().map(|zosmf| zosmf.applid);
         let Modes { public, secret, .. } = places.modes();
@@ -245,12 +240,10 @@ impl SetUp {
         Ok(Self { places, files, applid, zaas })
     }
 
-    /// Returns the path of the revocation file.
     fn store(&self) -> PathBuf {
         self.places.state.join("revocations.redb")
     }
 
-    /// Returns the paths of all files.
     fn paths(&self) -> impl Iterator<Item = PathBuf> {
         let files = self.files.iter().map(|file| self.places.config.join(&file.name));
         files.chain([self.store()])
@@ -280,7 +273,8 @@ impl SetUp {
         let store = self.store();
         drop(DurableStore::create(&store).map_err(Exit::runtime)?);
         if self.places.of_system {
-            // Usually root runs this command, so the file belongs to root. But the gateway must be able to write it.
+            // Usually root runs this command, so the file belongs to root. But the user of the gateway must be able to
+            // write it, so this code gives the file the owner of its directory.
             let state = &self.places.state;
             let owner = fs::metadata(state).map_err(|error| io_error(state, &error))?;
             // The gateway's user can replace the file by a link, so this call must not follow links.
@@ -318,7 +312,6 @@ fn io_error(path: &Path, error: &io::Error) -> Exit {
     }
 }
 
-/// Returns the content of the section `components.passticket-proxy`.
 fn section(template: &ZoweTemplate, applid: Option<Applid>, places: &Places) -> String {
     let definitions = match template.api_defs() {
         // The path is in single quotes, so that only an apostrophe needs an escape.

@@ -66,7 +66,7 @@ struct Peer {
 
 #[derive(Clone)]
 enum Question {
-    /// Whether a connection can be opened. The certificate of the server is verified as this mode says.
+    /// Whether a connection can be opened. The [`Verification`] says how to verify the certificate of the server.
     Connect(Verification),
     /// Like `Connect`, and also whether the server answers an HTTP request. In TLS 1.3, the client completes the
     /// handshake before the server has checked the client's certificate. So a connection alone does not show that the
@@ -76,15 +76,13 @@ enum Question {
     Http,
     /// Which version of z/OSMF (the management server of z/OS) answers.
     Zosmf,
-    /// How many keys an identity provider publishes.
     Keys,
     /// How many signing keys API ML (Zowe's API Mediation Layer) publishes.
     ApimlKeys(Address),
     /// How many certificates of trusted forwarders the server lists.
     Forwarders,
-    /// Whether the Caching Service of API ML can be used for revocations, and what it contains.
+    /// Whether this gateway can use the Caching Service of API ML for revocations, and what the service contains.
     Revocations(CachingService),
-    /// How many services and instances a discovery service lists.
     Registry(Address),
     /// Whether a discovery service lists this program as ZAAS, and whether the gateways in its list are trusted.
     Registration(Box<Registration>),
@@ -92,16 +90,13 @@ enum Question {
     GatewayCertificate(Zaas),
 }
 
-/// The data for [`Question::Registration`].
 #[derive(Clone)]
 struct Registration {
     address: Address,
     zaas: Zaas,
-    /// Opens the connections to the gateways in the list.
     to_gateways: Connector,
 }
 
-/// Asks all servers, and prints their answers.
 pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
     let peers = peers(config).map_err(Exit::usage)?;
     let mut count = peers.len();
@@ -143,7 +138,6 @@ async fn answers(peers: Vec<Peer>) -> Vec<(String, Result<String, String>)> {
     for (index, peer) in peers.into_iter().enumerate() {
         let permits = permits.clone();
         tasks.spawn(async move {
-            // The semaphore is never closed.
             let _permit = permits.acquire().await;
             let answer = match (peer.ask().await, peer.window) {
                 (Ok(found), Some(window)) => peer.compare_clocks(found, window).await,
@@ -235,7 +229,6 @@ impl Peer {
         }
     }
 
-    /// Returns a gateway of API ML.
     fn gateway(url: String, zaas: &Zaas, connector: &Connector, deadline: Duration) -> Self {
         Self {
             name: format!("API ML gateway {url}"),
@@ -346,7 +339,6 @@ fn shortened(text: &str) -> String {
     text.chars().take(MAX_SHOWN).collect()
 }
 
-/// Returns the text of an error and of its causes.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -361,8 +353,8 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Returns the windows of the PassTicket keys. The key of the map is [`Peer::name`] of an instance of a service. If the
-/// instance has several PassTicket keys, the shortest window counts.
+/// Returns for each instance of a service with the scheme `httpBasicPassTicket` the window of its PassTicket key. The
+/// key of the map is [`Peer::name`]. If there are several PassTicket keys, the shortest window counts.
 fn windows(config: &Config) -> BTreeMap<String, Duration> {
     let mut windows = BTreeMap::new();
     let now = SystemClock.now();
@@ -381,7 +373,8 @@ fn windows(config: &Config) -> BTreeMap<String, Duration> {
 }
 
 /// Returns the servers of a configuration, except Redis. A server with several roles is listed once for each role. Each
-/// entry has the connector that the gateway itself uses in this role.
+/// entry has the connector that the gateway itself uses in this role. There is one exception: the gateway does not
+/// connect to the gateways of API ML that use it as their ZAAS. For these, the connector verifies strictly.
 fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
     let mut peers: Vec<Peer> = Vec::new();
     let windows: BTreeMap<String, Duration> = windows(config);

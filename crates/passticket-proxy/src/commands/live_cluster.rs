@@ -14,7 +14,7 @@ use crate::{exit::Exit, serve, terminal::print_line};
 /// The user in the printed ACL command, if the configuration names no user.
 const DEFAULT_USER: &str = "tp";
 
-/// Connects to Redis once, and prints what it finds. Returns whether Redis answered and can be used.
+/// Connects to Redis once, and prints the state of its data. Returns whether Redis answered and can be used.
 pub(super) fn ask(settings: &ClusterSettings) -> Result<bool, Exit> {
     let place = settings.place().map_err(Exit::usage)?;
     let name = format!("cluster: {}", place.name());

@@ -16,10 +16,9 @@ use tower_passticket::{
 
 use crate::listener_tls;
 
-/// The path at which API ML's gateway shows its certificate, with the certificates of its authorities.
+/// The path at which API ML's gateway serves its certificate and the certificates of its authorities.
 pub(super) const CERTIFICATES: &str = "/gateway/certificates";
 
-/// The maximum number of gateways in the registry that are asked.
 const MAX_GATEWAYS: usize = 16;
 
 /// The certificate and the port of this program as ZAAS, and the gateways that it trusts.
@@ -29,7 +28,6 @@ pub(super) struct Zaas {
     /// Verifies the certificates of gateways, as in a TLS handshake.
     tls: ServerTls,
     port: u16,
-    /// The certificate of this program.
     certificate: Option<CertificateDer<'static>>,
 }
 
@@ -115,7 +113,7 @@ fn up<'r>(registry: &'r Registry, app: &'r str) -> impl Iterator<Item = &'r Inst
     registry.instances().filter(move |instance| instance.app == app).filter(is_up)
 }
 
-/// Returns the URL of an instance with TLS.
+/// Returns the `https://` URL of an instance. Returns `None` if the instance has no port with TLS.
 fn url(instance: &Instance) -> Option<String> {
     Some(format!("https://{}:{}", instance.host, instance.secure_port?))
 }

@@ -18,12 +18,10 @@ use crate::{
     terminal::{print_line, prompt},
 };
 
-/// The maximum length of a password in bytes.
 const MAX_LEN: usize = 1024;
 
 type Input = Zeroizing<Vec<u8>>;
 
-/// Reads a password from standard input and prints the line.
 pub(crate) fn passwd(user: &UserId) -> Result<(), Exit> {
     let input = if io::stdin().is_terminal() { ask(user)? } else { read_input(Until::EndOfInput)? };
     let password = password(&input).map_err(Exit::usage)?;
@@ -69,8 +67,8 @@ fn ask(user: &UserId) -> Result<Input, Exit> {
         .map_err(|e| Exit::runtime(format!("cannot hide the password on the terminal: {e}")))?;
     prompt(&format!("Password of {user}: "));
     let first = read_line()?;
-    // This check comes before the second prompt. If the first line is too long, the terminal would use its rest as the
-    // answer to the second prompt.
+    // This check comes before the second prompt. Otherwise the rest of a line that is too long would be the answer to
+    // the second prompt.
     password(&first).map_err(Exit::usage)?;
     prompt("Repeat the password: ");
     let second = read_line()?;
@@ -86,7 +84,6 @@ fn read_line() -> Result<Input, Exit> {
     Ok(line)
 }
 
-/// The byte that the terminal sends for Ctrl-C.
 const INTERRUPT: u8 = 3;
 
 /// Hides the input on the terminal until this value is dropped. This value contains the terminal settings to restore.
@@ -114,7 +111,6 @@ impl Drop for HiddenInput {
     }
 }
 
-/// The place where [`read_input`] stops.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Until {
     EndOfInput,

@@ -55,15 +55,13 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const PASSTICKET: &str = "urn:passticket:params:oauth:token-type:passticket";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// A PassTicket and its user.
 struct Ticket {
     user: UserId,
     ticket: PassTicket,
-    /// The ticket is valid for at least this number of seconds. `None` if the gateway does not say for how long.
+    /// The ticket is valid for at least this number of seconds. `None` if the gateway does not name a time.
     expires_in: Option<u64>,
 }
 
-/// A gateway, and how to authenticate to it.
 struct Session {
     client: Client<Connector>,
     url: String,
@@ -125,7 +123,6 @@ pub(crate) fn get(args: &Get) -> Result<(), Exit> {
     printed.map_err(|error| Exit::runtime(format_args!("cannot print the PassTicket: {error}")))
 }
 
-/// Returns the lines for standard output.
 fn text(ticket: &Ticket, applid: &Applid, output: TicketOutput) -> Zeroizing<String> {
     let Ticket { user, ticket, expires_in } = ticket;
     Zeroizing::new(match output {
@@ -188,7 +185,6 @@ impl Session {
         self.read(&reply, "user_id", "access_token")
     }
 
-    /// Logs in with the client certificate. Returns the login token.
     async fn log_in(&self) -> Result<Zeroizing<String>, Exit> {
         let reply = self.post("login", "application/json", "", None).await?;
         if !reply.status().is_success() {
@@ -267,7 +263,7 @@ impl Session {
 }
 
 /// Returns the token in the cookies of a login. A load balancer may add cookies, and the name of the cookie is a
-/// setting of the gateway. So the cookie whose value is a JWT is chosen.
+/// setting of the gateway. So this function chooses the cookie whose value is a JWT.
 fn login_token(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(SET_COOKIE).iter().filter_map(|cookie| cookie.to_str().ok());
     let values = cookies.filter_map(|cookie| Some(cookie.split(';').next()?.split_once('=')?.1));
@@ -276,7 +272,6 @@ fn login_token(headers: &HeaderMap) -> Option<&str> {
     values.map(str::trim).find(is_jwt)
 }
 
-/// Returns the JSON document in an answer, or `null`.
 fn document(reply: &Reply) -> Value {
     serde_json::from_slice(reply.body()).unwrap_or_default()
 }

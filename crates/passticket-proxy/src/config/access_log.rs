@@ -55,8 +55,9 @@ pub(super) struct AccessLogSection<'a> {
 }
 
 impl AccessLogSection<'_> {
-    /// Returns the settings. `None` if there is no file, or if its path is wrong. A wrong path is reported. `others`
-    /// are the other files to which the gateway writes, with their keys.
+    /// Returns the settings. `None` if no file is configured, or if its path is wrong. A wrong path is reported.
+    /// `others` are the other files to which the gateway writes, with their keys. If one of them is the same file, this
+    /// is an error.
     pub(super) fn settings(
         &self,
         others: &[(&str, Option<&PathBuf>)],
@@ -100,7 +101,6 @@ fn line_format(text: &str) -> Result<AccessLogFormat, &'static str> {
     }
 }
 
-/// Parses `logFormat`.
 pub(super) fn log_format(text: &str) -> Result<LogFormat, &'static str> {
     match text {
         "text" => Ok(LogFormat::Text),

@@ -38,7 +38,6 @@ pub(super) struct AdminSection<'a> {
     port: Option<(u16, At<'a>)>,
 }
 
-/// Reads the section.
 pub(super) fn read(mut section: Section<'_>) -> AdminSection<'_> {
     let host = section.optional("host");
     let host_at = section.place_of("host", host.as_ref());

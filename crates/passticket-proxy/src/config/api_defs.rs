@@ -27,14 +27,13 @@ pub(super) struct Definitions<'a> {
 }
 
 impl<'a> Definitions<'a> {
-    /// Adds the definitions of another file.
     pub(super) fn extend(&mut self, other: Self) {
         self.services.extend(other.services);
         self.additions.extend(other.additions);
     }
 
-    /// Changes the metadata of the services as `additionalServiceMetadata` says. If `is_complete` is true, the services
-    /// of all files are known. An entry for an unknown service then causes a warning.
+    /// Changes the metadata of the services as `additionalServiceMetadata` says. `is_complete` says whether the
+    /// services of all files are known. If it is `true`, an entry for an unknown service causes a warning.
     pub(super) fn apply_additions(&mut self, is_complete: bool) {
         for (index, addition) in self.additions.iter().enumerate() {
             let later = &self.additions[index + 1..];
@@ -62,8 +61,8 @@ impl<'a> Definitions<'a> {
     }
 }
 
-/// An entry of `services`. Several entries can have the same service id: each entry then describes other instances of
-/// the service.
+/// An entry of `services`. If several entries have the same service id, each of them describes other instances of this
+/// service.
 pub(super) struct Definition<'a> {
     pub(super) id: ServiceId,
     /// The URLs of the instances. The list is not empty, unless the definition is broken.
@@ -78,16 +77,13 @@ pub(super) struct Definition<'a> {
     pub(super) is_broken: bool,
 }
 
-/// An entry of `routes`.
 pub(super) struct DefinedPath<'a> {
     /// The `gatewayUrl`. An empty text matches all paths of the service.
     pub(super) gateway_url: &'a str,
-    /// The place of the `gatewayUrl`.
     pub(super) at: At<'a>,
     pub(super) relative_url: Option<Field<'a>>,
 }
 
-/// An entry of `additionalServiceMetadata`.
 pub(super) struct Addition<'a> {
     id: ServiceId,
     at: At<'a>,
@@ -117,7 +113,6 @@ const FOR_OTHERS: [&str; 7] = [
 /// The id of ZAAS. API ML's gateway sends no requests of clients to this service (`apiml.routing.ignoredServices`).
 const ZAAS: &str = "zaas";
 
-/// Reads one file.
 pub(super) fn read(mut root: Section<'_>) -> Definitions<'_> {
     let services = root.optional("services");
     let additions = root.optional("additionalServiceMetadata");
@@ -153,8 +148,7 @@ fn definition<'a>(field: &Field<'a>) -> Option<Definition<'a>> {
     if let (Some(id), Some(at)) = (&id, id_at)
         && id.as_str() == ZAAS
     {
-        // The definition may be one that `init --zaas` has written for Zowe's discovery service, so this is only a
-        // warning.
+        // This is only a warning, because `init --zaas` writes such a definition for Zowe's discovery service.
         at.warning(
             "is ZAAS, to which neither API ML's gateway nor this gateway forwards requests, so this entry has no effect",
         );
@@ -242,8 +236,9 @@ fn is_loopback(host: &str) -> bool {
     address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
 }
 
-/// Reads `authentication`, and then `customMetadata`, which replaces values of `authentication` as in Zowe API ML. Also
-/// returns the place of `authentication`. The result is `None` if `authentication` is not a mapping.
+/// Reads `authentication`, and then `customMetadata`. As in Zowe API ML, values of `customMetadata` replace values of
+/// `authentication`. Also returns the place of `authentication`. The result is `None` if `authentication` is not a
+/// mapping.
 fn metadata<'a>(section: &mut Section<'a>) -> Option<(Metadata<'a>, Option<At<'a>>)> {
     let mut metadata = Metadata::default();
     let mut is_broken = false;
@@ -277,7 +272,6 @@ fn routes<'a>(section: &mut Section<'a>) -> Vec<Field<'a>> {
     routes.or(alias).map(|field| field.items()).unwrap_or_default()
 }
 
-/// Reads one route.
 fn path<'a>(field: &Field<'a>) -> Option<DefinedPath<'a>> {
     let mut section = field.section();
     let gateway_url = section.present("gatewayUrl");
@@ -584,7 +578,6 @@ additionalServiceMetadata: []
             let (routes, problems) = read_service(&lines);
             assert_eq!((routes, problems), (Vec::new(), vec![want]), "{lines}");
         }
-        // An unknown setting of `authentication` is also an error.
         let (_, problems) =
             read_service(&format!("{URL}{ROUTE}authentication: {{aplid: A, scheme: bypass}}"));
         assert_eq!(

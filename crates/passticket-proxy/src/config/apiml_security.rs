@@ -22,14 +22,14 @@ use tower_passticket::{
     remote::Address,
 };
 
-/// The values of the section.
 pub(super) struct ApimlSecurity<'a> {
     pub(super) pats: bool,
     pub(super) client_certificates: bool,
     pub(super) token_refresh: bool,
     pub(super) custom_headers: Option<CustomHeaders>,
-    /// The headers that the gateway removes from the requests of clients: the names in `customUserHeader` and
-    /// `customAuthHeader` (even if only one of them is set), in `headersToBeCleared`, and `jwt_header`.
+    /// The headers that the gateway removes from the requests of clients: `customUserHeader`, `customAuthHeader`, the
+    /// names in `headersToBeCleared`, and `jwt_header`. If only one of `customUserHeader` and `customAuthHeader` is
+    /// set, the gateway removes this one, too.
     pub(super) strip_headers: Vec<HeaderName>,
     /// `auth.jwt.customAuthHeader`: one more header with the token, for the scheme `zoweJwt`.
     pub(super) jwt_header: Option<HeaderName>,
@@ -254,8 +254,8 @@ fn address(field: &Field<'_>) -> Option<Address> {
     Some(address)
 }
 
-/// Reads the two custom headers. Returns the pair of headers if both are present, and a list of the
-/// headers that are present.
+/// Reads the two custom headers. Returns two values: the pair of headers, if both are present, and the list of those
+/// that are present.
 fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<HeaderName>) {
     let fields = [section.optional("customUserHeader"), section.optional("customAuthHeader")];
     let [user, ticket] = fields.each_ref().map(|field| {
@@ -275,7 +275,6 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
     (user.zip(ticket).map(|(user, ticket)| CustomHeaders::new(user, ticket)), strip)
 }
 
-/// Reads names of headers that are separated by commas.
 fn header_names(field: &Field<'_>) -> Option<Vec<HeaderName>> {
     field.read(|text| {
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());

@@ -1,4 +1,5 @@
-//! Warns about properties of the configured certificate authorities (CAs) that TLS does not enforce.
+//! Warns about restrictions in the certificates of the configured certificate authorities (CAs) that TLS does not
+//! enforce.
 //!
 //! A configured CA is a trust anchor (RFC 5280 §6.1.1). TLS uses only the name, the key and the name constraints of
 //! the anchor's certificate. If this certificate has other restrictions, an operator may expect TLS to enforce them.

@@ -46,9 +46,9 @@ impl fmt::Debug for ClientIdentity {
 pub struct ClientIdentities {
     /// The certificate for services that have none of their own: `components.passticket-proxy.clientCertificate`.
     pub default: Option<ClientIdentity>,
-    /// The certificates of single services: `components.passticket-proxy.services.ID.clientCertificate`. If
-    /// `default` is `None`, a service with the scheme `x509` but without this setting gets the gateway's own
-    /// certificate (`zowe.certificate`), as in API ML. A service that also has the scheme `bypass` gets no certificate.
+    /// The certificates of single services: `components.passticket-proxy.services.ID.clientCertificate`. If `default`
+    /// is `None`, a service with the scheme `x509` but without this setting gets the gateway's own certificate
+    /// (`zowe.certificate`), as in API ML. If such a service also has the scheme `bypass`, it gets no certificate.
     pub services: Vec<(ServiceId, ClientIdentity)>,
     /// The services that have the scheme `bypass`, or may have it when they are found in Eureka (the registry of API
     /// ML). The value says whose requests a service can receive.
@@ -113,15 +113,16 @@ impl ClientIdentities {
         self.services.iter().find(|(id, _)| id == service).map(|(_, identity)| identity)
     }
 
-    /// Returns the client certificate for all connections to a service: the one in `services`, otherwise `default`.
-    /// `default` is not used if the service has the scheme `bypass`, because then any client could use the certificate.
+    /// Returns the client certificate for all connections to a service. This is the certificate in `services`. If there
+    /// is none, it is `default`, except for a service with the scheme `bypass`: with this scheme, any client could use
+    /// the certificate.
     pub fn of(&self, service: &ServiceId) -> Option<&ClientIdentity> {
         let is_authorized = self.clients_of(service) == ServiceClients::Authorized;
         self.own_of(service).or(self.default.as_ref().filter(|_| is_authorized))
     }
 
-    /// Returns the client certificate that is presented for the authorized requests on a route, or for all requests on
-    /// a route with the scheme `bypass`.
+    /// Returns the client certificate that the gateway presents on a route. On a route with the scheme `bypass`, the
+    /// gateway presents it for all requests. On other routes, it presents it only for authorized requests.
     pub fn on(&self, route: &ConfiguredRoute) -> Option<&ClientIdentity> {
         let is_bypass = route.scheme() == ServiceScheme::Bypass;
         self.own_of(route.service()).or(self.default.as_ref().filter(|_| !is_bypass))

@@ -18,7 +18,6 @@ use super::{
     tls_files::concatenate,
 };
 
-/// The default of `leaseSeconds`.
 const LEASE_SECONDS: u64 = 3;
 
 /// A node of a cluster: `components.passticket-proxy.cluster`.
@@ -89,7 +88,6 @@ impl RedisServers {
     }
 }
 
-/// A password. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 struct Password(Zeroizing<String>);
 

@@ -165,8 +165,8 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Applies the restrictions of the route `other` in addition. `other` comes from a definition of the same service.
-    /// If `other` sends all requests of a user to one instance, this route does so, too.
+    /// Adds the restrictions of the route `other` to the restrictions of this route. `other` comes from a definition of
+    /// the same service. If `other` sends all requests of a user to one instance, this route does so, too.
     #[must_use]
     pub fn with_restrictions_of(mut self, other: &Self) -> Self {
         if other.balancing() == Balancing::StickyUser {

@@ -39,10 +39,9 @@ pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
 
 /// The CORS settings of the site: `components.passticket-proxy.cors`.
 pub(super) struct SiteCors<'a> {
-    /// The place of `allowedOrigins`, if the setting is present.
     at: Option<At<'a>>,
-    /// The origins of the pages that may use the auth API. These pages may also use each service that turns CORS on in
-    /// its metadata without a list of origins.
+    /// The origins of the pages that may use the auth API. If the metadata of a service turns CORS on, but neither the
+    /// metadata nor `services.ID.cors` has a list of origins, these pages may also use this service.
     origins: Vec<Origin>,
     max_age: Option<Duration>,
 }
@@ -65,7 +64,6 @@ pub(super) fn read_site<'a>(mut section: Section<'a>) -> SiteCors<'a> {
     SiteCors { at: field.map(|field| field.at), origins, max_age: max_age.map(Duration::from_secs) }
 }
 
-/// The origins that may use a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Origins {
     Any,
@@ -73,7 +71,6 @@ enum Origins {
 }
 
 impl Origins {
-    /// Returns the origins that both values contain.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Any, other) | (other, Self::Any) => other,
@@ -110,7 +107,8 @@ pub(super) fn read_service<'a>(service: &mut Section<'a>) -> Option<ServiceCors<
 }
 
 /// Adds the rules of all services and of the auth API to `policy`. `services` are the settings in
-/// `components.passticket-proxy`, and `found` the services that are found in a registry.
+/// `components.passticket-proxy`, and `found` are the services that are found in a registry. If Zowe's `corsEnabled` is
+/// not `true`, adds no rules, and warns about the settings that have no effect.
 pub(super) fn add_rules<'a>(
     policy: OriginPolicy,
     zowe: &ZoweCors,

@@ -1,5 +1,3 @@
-//! The cryptography that the program may use.
-
 use tower_passticket::passticket::{Algorithm, Applid, KeyError, KeyProfile};
 
 /// The cryptography that the program may use.
@@ -12,7 +10,6 @@ pub enum CryptoPolicy {
 }
 
 impl CryptoPolicy {
-    /// The text of the error for a legacy key.
     pub(super) const LEGACY_REFUSED: &str = "is legacy, which uses DES. This program was built with FIPS cryptography, which has \
          no DES; change the profile in the security product to an enhanced key, and write enhanced-upper or enhanced-mixed with \
          this key";
@@ -27,7 +24,6 @@ impl CryptoPolicy {
         self == Self::Any || algorithm != Algorithm::Legacy
     }
 
-    /// Makes a profile with a key in hex digits.
     pub(super) fn profile(
         self,
         applid: Applid,

@@ -13,7 +13,6 @@ use super::{
     reader::{At, Field, Section},
 };
 
-/// The name of a scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SchemeName {
     Bypass,
@@ -80,7 +79,6 @@ impl<'a> SchemeOverride<'a> {
         Self { scheme, applid, headers: section.optional("headers") }
     }
 
-    /// Returns the places of the settings.
     pub(super) fn places(&self) -> impl Iterator<Item = &At<'a>> {
         let scheme = self.scheme.as_ref().map(|(_, at)| at);
         let applid = self.applid.as_ref().map(|(_, at)| at);

@@ -3,7 +3,6 @@
 use super::reader::{Field, Section};
 use tower_passticket::api::ListedApi;
 
-/// The part of a service definition that describes the service.
 pub(super) struct Description {
     pub(super) title: Option<String>,
     pub(super) description: Option<String>,

@@ -33,7 +33,7 @@ pub fn is_reserved(id: &ServiceId) -> bool {
     RESERVED.contains(&id.as_str())
 }
 
-/// The settings by which services are found in Eureka: `components.passticket-proxy.discovery`.
+/// The settings with which the gateway finds services in Eureka: `components.passticket-proxy.discovery`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DiscoverySettings {
@@ -69,7 +69,7 @@ impl DiscoverySettings {
     }
 }
 
-/// The limits for the services, instances and routes of a registry that the gateway uses: `limits`.
+/// The limits for the services, instances and routes that the gateway takes from a registry: `limits`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiscoveryLimits {
@@ -208,7 +208,6 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// The section as it was read.
 pub(super) struct DiscoverySection<'a> {
     eureka: Vec<Address>,
     interval: Duration,
@@ -218,7 +217,6 @@ pub(super) struct DiscoverySection<'a> {
     limits: DiscoveryLimits,
 }
 
-/// A service in the section.
 struct Service<'a> {
     id: ServiceId,
     at: At<'a>,
@@ -385,7 +383,6 @@ fn service<'a>(id: &'a str, field: &Field<'a>) -> Option<Service<'a>> {
 }
 
 impl<'a> DiscoverySection<'a> {
-    /// Returns the ids of the services.
     pub(super) fn ids(&self) -> impl Iterator<Item = &ServiceId> {
         self.services.iter().map(|service| &service.id)
     }
@@ -510,7 +507,8 @@ impl<'a> DiscoverySection<'a> {
     }
 
     /// Returns the settings. `templates` are the routes of [`Self::templates`], with the settings of their services.
-    /// `routes` are the routes of [`Self::templates_at`], which also have their own settings.
+    /// `routes` are the routes of [`Self::templates_at`], with the settings of their services and with their own
+    /// settings.
     pub(super) fn settings(
         self,
         templates: &[ConfiguredRoute],

@@ -5,7 +5,6 @@
 
 use std::path::Path;
 
-/// Decodes UTF-8.
 pub(super) fn decode(bytes: &[u8]) -> Result<&str, EncodingError> {
     if let Some(name) = utf16(bytes) {
         return Err(EncodingError { line: 1, encoding: Encoding::Utf16(name) });
@@ -17,7 +16,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, EncodingError> {
     })
 }
 
-/// The file is not UTF-8.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct EncodingError {
     /// The line of the first byte that is not UTF-8. The line is 1 for UTF-16.

@@ -33,7 +33,6 @@ pub(super) enum EncryptedKeyError {
     TooMuchWork,
 }
 
-/// Returns whether a file contains an encrypted key in PKCS #8.
 pub(super) fn is_present(content: &[u8]) -> bool {
     encrypted(content).is_some()
 }
@@ -70,7 +69,6 @@ fn check_work(parameters: &Parameters) -> Result<(), EncryptedKeyError> {
     if is_allowed { Ok(()) } else { Err(EncryptedKeyError::TooMuchWork) }
 }
 
-/// Returns the first encrypted key, in DER.
 fn encrypted(content: &[u8]) -> Option<Vec<u8>> {
     if EncryptedPrivateKeyInfoRef::try_from(content).is_ok() {
         return Some(content.to_vec());

@@ -20,16 +20,15 @@ pub(super) enum Guard {
 pub(super) enum Fault {
     /// The owner is neither root nor the user of this process.
     Owner,
-    /// The file contains a secret, and too many users can access it. Either users other than the owner and a group of
-    /// this process can read it, or users other than the owner can write it.
+    /// The file contains a secret, and too many users can access it. Either a user who is neither its owner nor in a
+    /// group of this process can read it, or a user who is not its owner can write it.
     Readable,
-    /// Users other than the owner and a group of this process can write the file.
+    /// A user who is neither the owner of the file nor in a group of this process can write the file.
     Writable,
     /// Only the owner and a group of this process can write the file. This causes only a warning.
     WritableByOurGroup,
 }
 
-/// The owner and the permission bits of a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Access {
     pub(super) uid: u32,
@@ -68,7 +67,6 @@ impl Access {
     }
 }
 
-/// The user and the groups of this process.
 #[derive(Debug)]
 pub(super) struct ProcessUser {
     pub(super) uid: u32,

@@ -5,7 +5,6 @@ use aws_lc_rs::hmac::{self, HMAC_SHA512};
 use tower_passticket::passticket::{Algorithm, KeySource, KeySourceError};
 use zeroize::Zeroizing;
 
-/// A key of enhanced PassTickets in memory.
 #[derive(Debug)]
 pub(super) struct FipsKey {
     algorithm: Algorithm,
@@ -13,8 +12,7 @@ pub(super) struct FipsKey {
 }
 
 impl FipsKey {
-    /// Parses the hex digits of a key. The caller must have checked that they are valid. Returns `None` for a legacy
-    /// key.
+    /// Parses the hex digits of a key. The caller must have checked these digits. Returns `None` for a legacy key.
     pub(super) fn from_hex(algorithm: Algorithm, key: &str) -> Option<Self> {
         if algorithm == Algorithm::Legacy {
             return None;

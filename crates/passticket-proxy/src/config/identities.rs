@@ -13,7 +13,7 @@ use tower_passticket::{
     passticket::UserId,
 };
 
-/// The two maps of the file. One of them may be absent.
+/// The two maps of the file. Each of them may be absent.
 pub(super) struct Identities {
     pub(super) certificates: Option<CertificateMap>,
     pub(super) distributed: Option<DistributedMap>,

@@ -30,7 +30,7 @@ pub(super) struct Identification {
     pub(super) identity_mapping: Option<IdentityMapping>,
     /// `None` if delegated PassTickets are off.
     pub(super) delegation: Option<DelegationSettings>,
-    /// The users to whom no distributed identity is mapped.
+    /// The users for whom the gateway refuses distributed identities.
     pub(super) protected: Vec<UserId>,
 }
 
@@ -240,7 +240,6 @@ fn check_verification(
     }
 }
 
-/// Reads the file of identities, if the configuration names one.
 fn identities(
     ours: &PassticketProxy<'_>,
     registry: Option<&Registry>,

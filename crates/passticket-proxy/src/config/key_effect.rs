@@ -3,7 +3,6 @@
 
 use super::reader::Field;
 
-/// A key and its effect in this gateway.
 #[derive(Debug)]
 pub(super) struct Key {
     /// The path of the key. It begins below the section that the table describes. The row also covers all keys below

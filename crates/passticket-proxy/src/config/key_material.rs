@@ -3,7 +3,6 @@
 
 use super::reader::{Field, Section};
 
-/// The source of the gateway's certificate and of its private key.
 pub(super) enum IdentitySource<'a> {
     /// PEM files. A field is `None` if its setting is missing. [`read`] has then reported the missing setting.
     Pem { certificate: Option<Field<'a>>, key: Option<Field<'a>> },
@@ -11,7 +10,6 @@ pub(super) enum IdentitySource<'a> {
     KeyStore { store: Store<'a>, alias: Option<Field<'a>> },
 }
 
-/// The source of the CAs.
 pub(super) enum AuthoritiesSource<'a> {
     /// PEM files. `None` if the setting is missing. [`read`] has then reported the missing setting.
     Pem(Option<Field<'a>>),
@@ -20,7 +18,6 @@ pub(super) enum AuthoritiesSource<'a> {
 }
 
 impl<'a> AuthoritiesSource<'a> {
-    /// Returns the setting that names the files.
     pub(super) fn field(&self) -> Option<&Field<'a>> {
         match self {
             Self::Pem(field) => field.as_ref(),

@@ -3,7 +3,6 @@
 
 use tower_passticket::passticket::UserId;
 
-/// The types of `zowe.certificate.keystore.type` that are key rings.
 const TYPES: [&str; 4] = ["JCERACFKS", "JCECCARACFKS", "JCEHYBRIDRACFKS", "RACFKS"];
 
 /// A key ring and a certificate in it. A field is `None` if the configuration does not contain it.
@@ -33,7 +32,6 @@ impl KeyRing {
         })
     }
 
-    /// Returns whether a type of key store is the type of a key ring.
     pub(super) fn is_type(name: &str) -> bool {
         TYPES.iter().any(|known| known.eq_ignore_ascii_case(name))
     }

@@ -28,7 +28,6 @@ pub(super) enum Purpose<'a> {
 }
 
 impl Purpose<'_> {
-    /// Returns the name of the setting that contains the password of the store.
     fn password_key(self) -> &'static str {
         match self {
             Self::Key(_) => "components.passticket-proxy.passwords.keystore",

@@ -74,12 +74,10 @@ impl Description {
     }
 }
 
-/// Returns the URL of a page of the instance at `upstream`.
 fn page(upstream: &Upstream, path: Option<&str>) -> Option<String> {
     path.map(|path| with_path(upstream, path))
 }
 
-/// Appends `path` to the URL of the instance.
 fn with_path(upstream: &Upstream, path: &str) -> String {
     format!("{upstream}/{}", path.trim_start_matches('/'))
 }

@@ -1,5 +1,5 @@
-//! Reads the address on which the gateway listens: `components.passticket-proxy.host` or
-//! `zowe.network.server.listenAddresses`, and `components.gateway.port`.
+//! Reads the address on which the gateway listens. The host is in `components.passticket-proxy.host`, or in
+//! `listenAddresses` or `vipaIp` of `zowe.network.server`. The port is in `components.gateway.port`.
 
 use std::{
     io,
@@ -19,7 +19,8 @@ pub struct Listen {
     pub address: SocketAddr,
     /// The place of `components.gateway.port`.
     pub port_at: Place,
-    /// The place of `components.passticket-proxy.host`, or of the address in `zowe.network.server.listenAddresses`.
+    /// The place of `components.passticket-proxy.host`, or of the address in `listenAddresses` or `vipaIp` of
+    /// `zowe.network.server`.
     pub host_at: Place,
 }
 
@@ -52,7 +53,6 @@ pub(super) fn explain(
     format!("{place}: cannot listen on {address}: {error}; {remedy}")
 }
 
-/// Looks up the addresses of a host name.
 pub(super) type Resolve<'r> = &'r dyn Fn(&str) -> io::Result<Vec<IpAddr>>;
 
 /// Looks up the addresses of a host name with the operating system.

@@ -9,7 +9,7 @@ use tracing_subscriber::filter::{Directive, LevelFilter};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLevel(String);
 
-/// The text is not a level of the log.
+/// The error if a text is not a log level.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a log directive; write a level (error, warn, info, debug or trace) or MODULE=LEVEL, with commas \

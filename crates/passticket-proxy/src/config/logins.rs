@@ -1,6 +1,6 @@
-//! Reads the settings that choose what checks passwords (docs/decisions.md#d20): the file of
-//! `components.passticket-proxy.users`, z/OSMF or ZSS.
-//! z/OSMF is IBM's management server on z/OS. ZSS is a server of Zowe on z/OS.
+//! Reads the settings that choose how the gateway checks passwords (docs/decisions.md#d20): with the file of
+//! `components.passticket-proxy.users`, with z/OSMF or with ZSS. z/OSMF is IBM's management server on z/OS. ZSS is a
+//! server of Zowe on z/OS.
 //!
 //! An APPLID is the name of an application on z/OS.
 
@@ -14,13 +14,11 @@ use tower_passticket::{passticket::Applid, remote::Address};
 /// The APPLID of z/OSMF in a system with default settings.
 const ZOSMF_APPLID: &str = "IZUDFLT";
 
-/// The settings for logins in Zowe's sections.
 pub(super) struct LoginKeys<'a> {
     provider: Option<(Provider, At<'a>)>,
     zosmf: ZosmfKeys<'a>,
 }
 
-/// The settings of the section `zOSMF`.
 struct ZosmfKeys<'a> {
     section: Section<'a>,
     peer: ZosmfPeer<'a>,
@@ -126,7 +124,6 @@ impl<'a> LoginKeys<'a> {
         }
     }
 
-    /// Reads the section `zOSMF`.
     fn zosmf(self) -> Provided<'a> {
         let ZosmfKeys { mut section, peer } = self.zosmf;
         // Reports an absent host.
@@ -196,7 +193,6 @@ pub(super) struct ZssUrl<'a> {
     pub(super) at: At<'a>,
 }
 
-/// Reads `components.passticket-proxy.zss`.
 pub(super) fn read_zss(mut section: Section<'_>) -> ZssUrl<'_> {
     let field = section.optional("url");
     let at = section.child("url");

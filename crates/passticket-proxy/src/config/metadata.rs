@@ -16,7 +16,6 @@ use super::{
     reader::Field,
 };
 
-/// The names that the gateway reads.
 pub(super) const SCHEME: &str = "apiml.authentication.scheme";
 pub(super) const APPLID: &str = "apiml.authentication.applid";
 pub(super) const CERTIFICATE_HEADERS: &str = "apiml.authentication.headers";
@@ -178,13 +177,12 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    /// Adds the values of `other`, and replaces existing values.
     pub(super) fn replace(&mut self, other: &Self) {
         self.0.extend(other.0.iter().map(|(name, field)| (name.clone(), field.clone())));
     }
 
-    /// Reports the keys that do not have the effect that they have in Zowe API ML. Keys that do not begin with `apiml.`
-    /// and are not in the table belong to other programs.
+    /// Reports the keys that do not have the effect that they have in Zowe API ML. Does not report keys that neither
+    /// begin with `apiml.` nor are in the table, because such keys belong to other programs.
     pub(super) fn check(&self) {
         for (name, field) in &self.0 {
             match row(name) {
@@ -210,7 +208,6 @@ mod tests {
 
     const PAGE: &str = include_str!("../../../../docs/reference/service-metadata.md");
 
-    /// Returns the errors and the warnings about metadata in YAML.
     fn problems(yaml: &str) -> [Vec<String>; 2] {
         let report = Report::default();
         let document = Document::parse("d".into(), yaml.as_bytes(), &report);

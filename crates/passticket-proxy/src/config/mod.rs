@@ -31,8 +31,8 @@
 //!
 //! # Rules
 //!
-//! 1. The whole configuration is checked before the gateway starts. All files are read, private keys and certificates
-//!    are parsed, and each APPLID of a service needs a PassTicket key or `source: zowe` in `ptktdata`.
+//! 1. The whole configuration is checked before the gateway starts. All files are read, and private keys and
+//!    certificates are parsed. Each APPLID of a service needs a PassTicket key or `source: zowe` in `ptktdata`.
 //! 2. All problems are reported together, in [`Problems`]. Each problem names its file, and the line and the setting if
 //!    they are known. Most problems also say what to write instead.
 //! 3. Unknown settings are errors in `components.passticket-proxy`, in api-defs, and in the files that are described
@@ -44,11 +44,11 @@
 //!    blank `gatewayUrl` matches all paths of the service. A blank value that could lift a restriction is an error.
 //! 5. The template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the
 //!    machine. Any other template is an error if the gateway reads the value.
-//! 6. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes)
-//!    belong in files that only their owner and a group of the gateway's process can read, see [`read_secret_file`].
-//!    PassTicket keys and passwords of encrypted files can also be in environment variables. Problems and `Debug` never
-//!    show a secret from these files and variables. A problem also does not show any other value that looks like a
-//!    PassTicket key or a private key.
+//! 6. Secrets belong in files that only their owner and a group of the gateway's process can read (see
+//!    [`read_secret_file`]). Secrets are the private keys for TLS and for signing tokens, the passwords of these keys,
+//!    PassTicket keys, and password hashes. PassTicket keys and passwords of encrypted files can also be in environment
+//!    variables. Problems and `Debug` never show a secret from these files and variables. A problem also does not show
+//!    any other value that looks like a PassTicket key or a private key.
 //! 7. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. For this limit, an
 //!    alias counts as many values as it repeats.
 //!
@@ -92,9 +92,9 @@
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/technical-users.yml"), "```")]
 //!
-//! If users other than the owner may write the file of `saf`, `identities` or `technicalUsers`, the gateway refuses to
-//! read it. There is one exception: if these other users are only the members of a group of the gateway's own process,
-//! the gateway reads the file and logs a warning.
+//! If users other than the owner have write permission for the file of `saf`, `identities` or `technicalUsers`, the
+//! gateway refuses to read it. There is one exception: if only the owner and a group of the gateway's own process have
+//! write permission, the gateway reads the file and logs a warning.
 //!
 //! `apiDefs` names files with static definitions, or directories with such files. The settings of a service in
 //! `services` replace those of its definition. The example shows the settings of a definition that have an effect in
@@ -317,7 +317,8 @@ use tower_passticket::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// `components.passticket-proxy.host` and `components.gateway.port`.
+    /// The address of the gateway: `components.passticket-proxy.host`, or `listenAddresses` or `vipaIp` of
+    /// `zowe.network.server`, and `components.gateway.port`.
     pub listen: Listen,
     /// The proxies that are trusted to announce the addresses of their clients in `X-Forwarded-For` or `Forwarded`:
     /// `components.passticket-proxy.trustedProxies`, and
@@ -335,7 +336,7 @@ pub struct Config {
     pub encryption: Encryption,
     /// The TLS versions, cipher suites and groups of the listener: `zowe.network.server.tls`.
     pub server_tls: TlsPolicy,
-    /// The TLS versions, cipher suites and groups towards services: `zowe.network.client.tls`.
+    /// The TLS versions, cipher suites and groups of the connections to services: `zowe.network.client.tls`.
     pub client_tls: TlsPolicy,
     /// `zowe.certificate.pem.*`, or `zowe.certificate.keystore` and `truststore`.
     pub tls: TlsFiles,
@@ -349,7 +350,8 @@ pub struct Config {
     /// The server or the file that checks the passwords of users. `components.passticket-proxy.users` names the file,
     /// and `components.gateway.apiml.security.auth.provider` selects the server.
     pub logins: Logins,
-    /// Whether Personal Access Tokens are credentials: `components.gateway.apiml.security.personalAccessToken.enabled`.
+    /// Whether the gateway accepts Personal Access Tokens as credentials:
+    /// `components.gateway.apiml.security.personalAccessToken.enabled`.
     pub pats: bool,
     /// The maximum validity of a Personal Access Token:
     /// `components.passticket-proxy.personalAccessToken.maximumValidityDays`.
@@ -391,8 +393,8 @@ pub struct Config {
     pub certificate_mapping: CertificateMapping,
     /// The identity providers whose tokens are accepted: `components.passticket-proxy.oidc`.
     pub oidc: Vec<OidcSettings>,
-    /// The users to whom no distributed identity is mapped: `components.passticket-proxy.delegation.protectedUsers`,
-    /// and the gateway's own user.
+    /// The users for whom the gateway refuses distributed identities:
+    /// `components.passticket-proxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected_users: Vec<UserId>,
     /// A running API Mediation Layer (API ML) of Zowe: `components.passticket-proxy.zowe`.
     pub zowe: Option<ZowePeer>,
@@ -423,8 +425,8 @@ pub struct Config {
     /// The compatibility profile, which decides the form of the auth API's responses:
     /// `components.passticket-proxy.compatibility`.
     pub compatibility: Compatibility,
-    /// Whether client certificates are credentials: `components.gateway.apiml.security.x509.enabled`. This field
-    /// is always `false` with AT-TLS.
+    /// Whether the gateway accepts client certificates as credentials:
+    /// `components.gateway.apiml.security.x509.enabled`. This field is always `false` with AT-TLS.
     pub client_certificates: bool,
     /// The proxies that may send the certificates of their clients: `components.passticket-proxy.forwarders`, and
     /// `components.gateway.apiml.security.x509.acceptForwardedCert` with `certificatesUrls`.
@@ -432,17 +434,18 @@ pub struct Config {
     /// `components.gateway.apiml.security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are
     /// present.
     pub custom_headers: Option<CustomHeaders>,
-    /// The headers that the gateway removes from the requests of clients: the names in `customUserHeader` and
-    /// `customAuthHeader` (even if only one of them is set), in `components.gateway.apiml.security.headersToBeCleared`,
-    /// and in `components.gateway.apiml.security.auth.jwt.customAuthHeader`.
+    /// The headers that the gateway removes from the requests of clients. These settings contain their names:
+    /// `customUserHeader` and `customAuthHeader` (even if only one of the two is present),
+    /// `components.gateway.apiml.security.headersToBeCleared`, and
+    /// `components.gateway.apiml.security.auth.jwt.customAuthHeader`.
     pub strip_headers: Vec<HeaderName>,
     /// Changes to the list of headers that the gateway removes from requests, for each service with such changes:
     /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
     /// The policy for requests from web pages of other origins. It decides which of these requests the gateway refuses.
-    /// `zowe.externalDomains` and `externalPort` set the origins of the gateway. With `compatibility: zowe-v3`, all
-    /// requests of other origins are refused, unless CORS allows them: `apiml.service.corsEnabled`,
-    /// `components.passticket-proxy.cors` and the metadata of the services.
+    /// `zowe.externalDomains` and `externalPort` set the origins of the gateway. With `compatibility: zowe-v3`, the
+    /// gateway refuses each request of another origin that CORS does not allow. The settings for CORS are
+    /// `apiml.service.corsEnabled`, `components.passticket-proxy.cors` and the metadata of the services.
     pub origins: OriginPolicy,
     /// `components.gateway.apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
@@ -464,7 +467,7 @@ pub struct Config {
     /// `components.passticket-proxy.strictTransportSecurity`. AT-TLS does not change this value.
     pub strict_transport_security: Option<StrictTransportSecurity>,
     /// Whether browsers get error messages as HTML pages: `components.passticket-proxy.errorPages`. The default is
-    /// `true`, but `false` with `compatibility: zowe-v3`.
+    /// `false` with `compatibility: zowe-v3`, and `true` otherwise.
     pub error_pages: bool,
     /// The page for users: `components.passticket-proxy.ui`. `None` if it is off.
     pub ui: Option<UiSettings>,
@@ -476,8 +479,8 @@ pub struct Config {
     pub routes: Vec<ConfiguredRoute>,
     /// The descriptions of the services in the api-defs. They do not contain the scheme of a service.
     pub services: Vec<ListedService>,
-    /// The settings by which services are found in Eureka: `components.passticket-proxy.discovery`. `None` if the
-    /// section is absent.
+    /// The settings with which the gateway finds services in Eureka: `components.passticket-proxy.discovery`. `None` if
+    /// the section is absent.
     pub discovery: Option<DiscoverySettings>,
     /// The clients that may see the health of the gateway: `apiml.health.protected`. This setting has an effect only
     /// with `compatibility: zowe-v3`.
@@ -490,10 +493,10 @@ pub struct Config {
     /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
     /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
     pub zowe_tickets: BTreeMap<Applid, Replay>,
-    /// How many refused PassTickets stop the PassTickets of a user: `refusals` in the entries of
-    /// `components.passticket-proxy.ptktdata`.
+    /// After this number of refused PassTickets, the gateway makes no more PassTickets for a user: `refusals` in the
+    /// entries of `components.passticket-proxy.ptktdata`.
     pub ticket_limits: TicketLimits,
-    /// The client certificates towards services.
+    /// The client certificates that the gateway presents to services.
     pub client_identities: ClientIdentities,
     /// The level of the log: `components.passticket-proxy.logLevel`. `None` means that the environment variable
     /// `RUST_LOG` sets the level.
@@ -658,7 +661,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let Assembled { routes, templates } =
         routes::assemble_all(&definitions, overrides, *on_failure, entries, ptktdata, templates);
     // The limits also apply to the services that are found in Eureka. `components.passticket-proxy.services` names some
-    // routes of these services. The templates stand for all other routes of these services.
+    // routes of these services. The templates stand for the routes that it does not name.
     let of_definitions = routes.len();
     let mut all_routes: Vec<_> = routes.into_iter().chain(templates).collect();
     let found_if_complete = is_complete.then_some(&found[..]);
@@ -921,7 +924,6 @@ fn logins<'a>(
     }
 }
 
-/// Reads the file of permissions. Returns its path and the permissions.
 fn permissions(saf: Option<&Field<'_>>, report: &Report) -> Option<(PathBuf, Vec<Profile>)> {
     let (file, content) = saf?.authorization_file()?;
     let document = Document::parse(file.clone(), &content, report);

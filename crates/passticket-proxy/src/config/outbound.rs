@@ -1,5 +1,4 @@
-//! Whether the gateway opens connections to other servers. Without the option `--live`, the command `explain` opens
-//! none.
+//! Lets the command `explain` work without connections to other servers.
 
 use std::{fmt, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! Finds the section of this gateway in a zowe.yaml: `components.passticket-proxy`. Zowe's JSON schema permits further
-//! components, but no further top-level keys (docs/decisions.md#d17).
+//! Finds the section of this gateway in a zowe.yaml. The section is a component, `components.passticket-proxy`, because
+//! Zowe's JSON schema permits further components, but no further top-level keys (docs/decisions.md#d17).
 
 use super::reader::Section;
 

@@ -56,7 +56,6 @@ use tower_passticket::{
     token::{Scope, Scopes, Validity},
 };
 
-/// The default maximum number of active Personal Access Tokens of a user.
 const DEFAULT_PATS_PER_USER: NonZeroU32 = NonZeroU32::new(50).expect("should not be zero");
 
 /// The values of the section. [`read`] opens only the files with PassTicket keys, passwords and client certificates,
@@ -131,7 +130,6 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) access_log: AccessLogSection<'a>,
 }
 
-/// The value of `certificateMapping`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MapCertificatesBy {
     CommonName,
@@ -263,7 +261,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let ui = ui::read(section.section("ui"));
     let error_pages = section.optional("errorPages").and_then(|field| field.boolean());
     let compatibility = compatibility.unwrap_or_default();
-    // API ML sends errors as JSON even to browsers, so `zowe-v3` turns error pages off.
+    // API ML sends errors as JSON even to browsers. So with `zowe-v3`, this gateway sends no error pages by default.
     let error_pages = error_pages.unwrap_or(compatibility != Compatibility::ZoweV3);
     let log_level = section.optional("logLevel").and_then(|field| field.parse());
     let log_format = section.optional("logFormat");
@@ -528,7 +526,6 @@ fn audit<'a>(mut section: Section<'a>, env: Environment<'_>) -> AuditSection<'a>
     AuditSection { at, enabled, file, unauthenticated, format, options }
 }
 
-/// The value of `audit.format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AuditLines {
     Json,
@@ -536,7 +533,6 @@ pub(super) enum AuditLines {
 }
 
 impl AuditLines {
-    /// Returns the default name of the audit file.
     pub(super) fn file_name(self) -> &'static str {
         match self {
             Self::Json => "audit.jsonl",

@@ -12,7 +12,6 @@ use super::{
     secret_file::is_secret,
 };
 
-/// The maximum length of a password, in bytes.
 const MAX_LEN: usize = 1024;
 
 /// A password. `Debug` does not show it.
@@ -35,7 +34,6 @@ impl fmt::Debug for Password {
     }
 }
 
-/// The password of a file in the configuration.
 #[derive(Clone, Debug, Default)]
 pub(super) enum PasswordSetting {
     /// The configuration contains no password.
@@ -56,7 +54,6 @@ impl PasswordSetting {
     }
 }
 
-/// The section `components.passticket-proxy.passwords`.
 #[derive(Debug, Default)]
 pub(super) struct Passwords {
     /// The password of `zowe.certificate.pem.key`.
@@ -82,7 +79,6 @@ pub(super) fn read(mut section: Section<'_>, env: Environment<'_>) -> Passwords 
     passwords
 }
 
-/// Reads a password: `{file: PATH}` or `{env: NAME}`.
 pub(super) fn setting(field: Option<&Field<'_>>, env: Environment<'_>) -> PasswordSetting {
     let Some(field) = field else { return PasswordSetting::Absent };
     if !field.is_mapping() {
@@ -124,8 +120,8 @@ pub(super) fn setting(field: Option<&Field<'_>>, env: Environment<'_>) -> Passwo
 }
 
 /// Reads a setting `password` of Zowe, which contains the password itself. If other users can read the file that
-/// contains the setting, this causes a warning. The warning names `ours`, the setting of `components.passticket-proxy`
-/// that can replace Zowe's.
+/// contains the setting, this causes a warning. The warning names `ours`. This is a setting of
+/// `components.passticket-proxy` that an operator can use in place of Zowe's setting.
 pub(super) fn of_zowe(field: Option<&Field<'_>>, ours: &str) -> PasswordSetting {
     let Some(field) = field else { return PasswordSetting::Absent };
     if !is_secret(field.at.file) {

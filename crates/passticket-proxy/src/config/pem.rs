@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-/// The expected content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     PrivateKey,
@@ -81,7 +80,6 @@ enum Kind {
     DerCertificate,
 }
 
-/// The types of key stores that only Java reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JavaKeyStore {
     Jks,

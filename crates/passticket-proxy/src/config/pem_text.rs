@@ -3,7 +3,6 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
-/// The number of characters in a line of base64.
 const LINE: usize = 64;
 
 /// Writes a private key in PKCS #8 as PEM. No other copy of the text stays in memory.
@@ -13,7 +12,6 @@ pub(super) fn private_key(der: &[u8]) -> Zeroizing<Vec<u8>> {
     text
 }
 
-/// Writes certificates as PEM, one after the other.
 pub(super) fn certificates<'d>(ders: impl IntoIterator<Item = &'d [u8]>) -> Vec<u8> {
     let mut text = Vec::new();
     for der in ders {
@@ -22,7 +20,6 @@ pub(super) fn certificates<'d>(ders: impl IntoIterator<Item = &'d [u8]>) -> Vec<
     text
 }
 
-/// Writes a certificate revocation list as PEM.
 pub(super) fn revocation_list(der: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     write(&mut text, "X509 CRL", der);

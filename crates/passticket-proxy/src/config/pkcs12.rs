@@ -23,7 +23,6 @@ use super::{
     problem::quote,
 };
 
-/// The maximum number of certificates of a chain.
 const MAX_CHAIN: usize = 16;
 
 /// The content of a PKCS12 file. There is no `Debug`, because the content has private keys.
@@ -67,7 +66,6 @@ pub(super) enum Pkcs12Error {
     NoTrusted,
 }
 
-/// The aliases of the private keys of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Aliases(Vec<String>);
 
@@ -167,7 +165,6 @@ impl Pkcs12 {
         })
     }
 
-    /// Returns `leaf`, and the certificates of the CAs above it.
     fn chain<'a>(&'a self, leaf: &'a CertificateBag) -> Vec<&'a CertificateBag> {
         let parsed: Vec<_> = self
             .0
@@ -190,8 +187,8 @@ impl Pkcs12 {
                 names_are_equal(issuer.tbs_certificate().subject(), last.issuer())
                     && chain.iter().all(|known| known.cert.as_der() != bag.cert.as_der())
             });
-            // A renewed CA keeps its name, so several certificates may fit. The key identifiers say which one is
-            // right.
+            // A renewed CA keeps its name, so several certificates can have the right name. The key identifiers say
+            // which of them is the issuer.
             match issuers.max_by_key(|(_, issuer)| has_key_id_of_issuer(last, issuer)) {
                 Some((bag, _)) => chain.push(*bag),
                 None => break,
@@ -322,7 +319,6 @@ mod tests {
         open(&writer.write().unwrap())
     }
 
-    /// Makes a file with this number of keys.
     fn keys(count: usize, iterations: u32) -> Vec<u8> {
         let key = PrivateKey::from_der(SERVER.key_pair().serialized_der()).unwrap();
         let certificate = p12_keystore::Certificate::from_der(&SERVER.certificate_der()).unwrap();

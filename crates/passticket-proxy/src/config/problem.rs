@@ -75,7 +75,6 @@ impl Problem {
         Self { place, text: one_line(text) }
     }
 
-    /// Makes a problem of a file as a whole.
     pub(super) fn of_file(file: &Path, text: &str) -> Self {
         Self::new(Place::new(file, 0, ""), text)
     }
@@ -122,8 +121,6 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Collects the problems of one configuration.
-///
 /// Several sections hold a reference to the report at the same time, so the lists are in a [`RefCell`].
 #[derive(Default)]
 pub(super) struct Report {
@@ -153,8 +150,8 @@ impl Report {
         self.warnings.borrow_mut().push(problem);
     }
 
-    /// If there are errors, returns them. Otherwise returns `value` and the warnings. A caller may pass `None` only if
-    /// it has reported an error.
+    /// If there are errors, returns them. Otherwise returns `value` and the warnings. Before a caller passes `None`, it
+    /// must have reported an error.
     pub(super) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
         let errors = self.errors.into_inner();
         match value {
@@ -238,10 +235,10 @@ fn longest_hex_run(text: &str) -> usize {
     runs.map(|run| run.chars().filter(char::is_ascii_hexdigit).count()).max().unwrap_or(0)
 }
 
-/// Returns whether a part of a name looks like words. A part with letters of only one case always looks like words. If
-/// a part mixes upper and lower case, it looks like words only if it has no digit, and if each three neighboring words
-/// in it have at least 8 letters in total. A word is a run of letters of one case, or an upper-case letter and the
-/// lower-case letters after it. About 1 of 500 random base64 texts of 22 characters passes this test.
+/// Returns whether a part of a name looks like words. A part with letters of only one case always looks like words. A
+/// part that mixes upper and lower case looks like words if both conditions are true: it has no digit, and any three
+/// neighboring words in it have at least 8 letters in total. A word is a run of letters of one case, or an upper-case
+/// letter and the lower-case letters after it. About 1 of 500 random base64 texts of 22 characters passes this test.
 fn looks_like_words(part: &str) -> bool {
     let has = |is: fn(&char) -> bool| part.chars().any(|c| is(&c));
     if !(has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)) {
@@ -270,7 +267,6 @@ fn looks_like_words(part: &str) -> bool {
     words.windows(3).all(|three| three.iter().sum::<u32>() >= 8)
 }
 
-/// Appends `[index]` to the path of a key.
 pub(super) fn push_index(path: &mut String, index: usize) {
     path.push_str(&format!("[{index}]"));
 }
@@ -318,7 +314,7 @@ fn is_hex_key(text: &str) -> bool {
     digits >= 16
 }
 
-/// Returns whether a text looks like the base64 lines of a PEM file (without the BEGIN and END lines). Such text
+/// Returns whether a text looks like the base64 lines of a PEM file (without the BEGIN and END lines). Such a text
 /// encodes a long DER SEQUENCE.
 fn is_base64_of_der(text: &str) -> bool {
     let is_base64 =
@@ -363,7 +359,6 @@ fn cut(text: &str) -> String {
     short
 }
 
-/// Escapes control characters, such as line ends.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {

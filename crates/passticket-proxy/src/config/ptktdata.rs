@@ -36,7 +36,6 @@ pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 /// The APPLIDs whose PassTickets come from a running Zowe (`source: zowe`), and their replay protection.
 pub(super) type ZoweApplids = BTreeMap<Applid, Replay>;
 
-/// The entries of the list.
 pub(super) struct PtktData<'a> {
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
@@ -46,7 +45,6 @@ pub(super) struct PtktData<'a> {
     pub(super) limits: TicketLimits,
 }
 
-/// The source of the PassTickets of an APPLID.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Key,
@@ -78,8 +76,8 @@ pub(super) fn check_zowe(
     }
 }
 
-/// Reads the entries. An entry without a usable key has no [`KeyProfile`] in the result. `now` is the current time.
-/// `policy` decides which algorithms are permitted.
+/// Reads the entries. An entry has no [`KeyProfile`] in the result if it has `source: zowe` or no usable key, or if its
+/// `nextKey` or its users are wrong. `now` is the current time. `policy` decides which algorithms are permitted.
 pub(super) fn read<'a>(
     list: Option<&Field<'a>>,
     env: Environment<'_>,
@@ -149,7 +147,7 @@ pub(super) fn read<'a>(
 
         let Some((applid, at)) = applid else { continue };
         if zowe.contains_key(&applid) {
-            // Reports the error: the APPLID already has an entry with `source: zowe`.
+            // This call reports that the APPLID already has an entry with `source: zowe`.
             is_first(&mut entries, applid, at);
             continue;
         }
@@ -197,12 +195,10 @@ struct OneKey<'a> {
     algorithm: Algorithm,
     key: KeyPlace,
     at: At<'a>,
-    /// The value of `windowSeconds`.
     window: Option<Duration>,
     policy: CryptoPolicy,
 }
 
-/// Where a key is.
 enum KeyPlace {
     /// The text of the key, which may be malformed.
     Text(Zeroizing<String>),
@@ -212,7 +208,7 @@ enum KeyPlace {
 }
 
 impl KeyPlace {
-    /// Returns whether both are the same key. A key in a PKCS#11 token and a text are never the same.
+    /// Returns whether both are the same key. A key in a PKCS#11 token and a text count as different keys.
     fn is_same_key(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Text(one), Self::Text(other)) => one.trim().eq_ignore_ascii_case(other.trim()),
@@ -326,8 +322,8 @@ impl<'a> NextKey<'a> {
             );
             return None;
         }
-        // The profile on z/OS has one TIMEOUT for enhanced PassTickets. The window of legacy ones is fixed. So the
-        // window of the entry applies to the next key only if both keys are legacy or both are enhanced.
+        // The profile on z/OS has one TIMEOUT for enhanced PassTickets. The window of legacy PassTickets is fixed. So
+        // the window of the entry applies to the next key only if both keys are legacy or both are enhanced.
         let inherited = current.window.filter(|_| key.is_legacy() == current.is_legacy());
         let profile = key.profile(applid, inherited)?;
         if now >= from.plus(LONG_PAST) {

@@ -86,8 +86,9 @@ pub(super) fn read_service(service: &mut Section<'_>) -> Option<ServiceRate> {
 }
 
 /// Adds the rate limits to the routes. `ours` are the settings in `components.passticket-proxy`. `found` are the
-/// services that are found in a registry. If a file of definitions is not valid YAML, not all services are known, and
-/// `found` is `None`.
+/// services that are found in a registry. Warns about each service that Zowe's settings name, but that does not exist.
+/// If a file of definitions is not valid YAML, not all services are known. In this case, `found` is `None`, and there
+/// is no such warning.
 pub(super) fn apply<'s>(
     routes: &mut [ConfiguredRoute],
     zowe: &ZoweRates<'_>,

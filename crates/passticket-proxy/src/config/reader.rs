@@ -25,7 +25,6 @@ use super::{
     yaml::{self, Entry, Node, Value},
 };
 
-/// A YAML file as a tree.
 pub(super) struct Document {
     file: PathBuf,
     /// `None` if the file is not valid YAML. In this case, the problem was already reported.
@@ -33,7 +32,6 @@ pub(super) struct Document {
 }
 
 impl Document {
-    /// Parses a file and reports its problems.
     pub(super) fn parse(file: PathBuf, bytes: &[u8], report: &Report) -> Self {
         let root = match encoding::decode(bytes) {
             Ok(text) => {
@@ -76,7 +74,6 @@ impl Document {
     }
 }
 
-/// A place in a file.
 #[derive(Clone)]
 pub(super) struct At<'a> {
     pub(super) file: &'a Path,
@@ -132,7 +129,6 @@ impl<'a> At<'a> {
         Self { line, key, ..*self }
     }
 
-    /// Returns the place of an item of this list.
     fn with_index(&self, line: usize, index: usize) -> Self {
         let mut key = self.key.clone();
         push_index(&mut key, index);
@@ -146,7 +142,6 @@ impl fmt::Display for At<'_> {
     }
 }
 
-/// A value and its place.
 #[derive(Clone)]
 pub(super) struct Field<'a> {
     pub(super) at: At<'a>,
@@ -166,8 +161,8 @@ impl<'a> Field<'a> {
     }
 
     /// Returns the text of a single value, without checks. Use this function only for values that have no effect on
-    /// requests, such as titles. For null, a list or a mapping, returns `None` without a report. A template stays as it
-    /// is.
+    /// requests, such as titles, and for values that were checked before. For null, a list or a mapping, returns `None`
+    /// without a report. A template stays as it is.
     pub(super) fn unchecked_text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar(text) => Some(text.trim()),
@@ -195,7 +190,6 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Parses a single value with the `FromStr` of its type.
     pub(super) fn parse<T: FromStr<Err: fmt::Display>>(&self) -> Option<T> {
         self.read(T::from_str)
     }
@@ -208,7 +202,7 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// Returns whether the value is `true`. Reports a value that is not a boolean, and then returns `false`.
+    /// Returns whether the value is `true`. For a value that is not a boolean, reports this and returns `false`.
     pub(super) fn is_on(&self) -> bool {
         self.boolean().unwrap_or(false)
     }
@@ -333,12 +327,10 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Returns whether the value is a mapping, which can be empty.
     pub(super) fn is_mapping(&self) -> bool {
         matches!(self.node.value, Value::Map(_))
     }
 
-    /// Returns whether the value is a list, which can be empty.
     pub(super) fn is_list(&self) -> bool {
         matches!(self.node.value, Value::Seq(_))
     }
@@ -382,9 +374,9 @@ pub(super) struct Section<'a> {
     entries: &'a [Entry],
     /// The mappings that precede `entries`.
     first: Vec<(At<'a>, &'a [Entry])>,
-    /// `true` if the value of this section is not a mapping. In this case, the problem was already reported.
+    /// `true` if a value from which this section is read is not a mapping. In this case, the problem was already
+    /// reported.
     broken: bool,
-    /// The keys that were read or accepted.
     known: Vec<&'a str>,
 }
 
@@ -393,9 +385,9 @@ impl<'a> Section<'a> {
         Self { at, entries: &[], first: Vec::new(), broken: false, known: Vec::new() }
     }
 
-    /// Combines two sections. A key is read from this section, or from `other` if it is absent or blank here. Mappings
-    /// below the same key are also combined. If a required key is absent in both sections, the place of the problem is
-    /// in `other`.
+    /// Combines two sections. A key is read from this section. If it is absent or blank here, it is read from `other`.
+    /// Mappings below the same key are also combined. If a required key is absent in both sections, the place of the
+    /// problem is in `other`.
     pub(super) fn over(self, other: Self) -> Self {
         let mut first = self.first;
         first.push((self.at, self.entries));
@@ -403,12 +395,10 @@ impl<'a> Section<'a> {
         Self { first, broken: self.broken || other.broken, ..other }
     }
 
-    /// Returns the values of a key in all mappings.
     fn values(&self, name: &str) -> impl Iterator<Item = Field<'a>> {
         self.mappings().filter_map(move |(at, entries)| Self::value(at, entries, name))
     }
 
-    /// Returns the mappings in order of precedence.
     fn mappings(&self) -> impl Iterator<Item = (&At<'a>, &'a [Entry])> {
         let first = self.first.iter().map(|(at, entries)| (at, *entries));
         first.chain([(&self.at, self.entries)])
@@ -495,7 +485,8 @@ impl<'a> Section<'a> {
         self.known.extend(names);
     }
 
-    /// Returns whether the value of this section is not a mapping. In this case, the problem was already reported.
+    /// Returns whether a value from which this section is read is not a mapping. In this case, the problem was already
+    /// reported.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }
@@ -531,7 +522,6 @@ pub(super) fn unknown_key<'k>(key: &str, at: &At<'_>, known: impl IntoIterator<I
 mod tests {
     use super::*;
 
-    /// Parses `text`, reads it with `read`, and returns the problems.
     fn problems(text: &str, read: impl FnOnce(&mut Section<'_>)) -> Vec<String> {
         let report = Report::default();
         let document = Document::parse("f".into(), text.as_bytes(), &report);

@@ -44,7 +44,6 @@ pub(super) fn read(field: &Field<'_>, authorities: &[u8], now: Timestamp) -> Opt
     Some(lists.iter().flat_map(|list| pem_text::revocation_list(&list.der)).collect())
 }
 
-/// A list and its issuer.
 struct List {
     der: CertificateRevocationListDer<'static>,
     issuer: Name,

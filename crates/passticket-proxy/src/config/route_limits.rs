@@ -16,7 +16,6 @@ use tower_passticket::{layer::RouteLimits, token::ServiceId};
 const KILOBYTE: u64 = 1024;
 const MEGABYTE: u64 = 1024 * 1024;
 
-/// The limits of a service.
 pub(super) struct ServiceLimits<'a> {
     of_service: Limits<'a>,
     /// The limits of single routes, each with the `gatewayUrl` of the route and the place of the setting.
@@ -34,7 +33,6 @@ struct Limits<'a> {
 }
 
 impl<'a> ServiceLimits<'a> {
-    /// Returns the `gatewayUrl`s of the routes with limits of their own.
     pub(super) fn gateway_urls(&self) -> impl Iterator<Item = &'a str> {
         self.of_routes.iter().map(|(url, ..)| *url)
     }
@@ -78,8 +76,8 @@ fn read<'a>(section: &mut Section<'a>) -> Limits<'a> {
     }
 }
 
-/// Reads a list. An empty list is an error. It seems to allow nothing, but each blank value counts as absent. So
-/// without the error, an empty list would allow everything.
+/// Reads a list. An empty list is an error. The operator probably means that it allows nothing. But each blank value
+/// counts as absent, so without the error, an empty list would allow everything.
 fn list<'a>(section: &mut Section<'a>, name: &'static str) -> Option<Field<'a>> {
     let field = section.present(name)?;
     if field.is_list() && field.is_blank() {
@@ -120,7 +118,6 @@ fn gateway_url<'r>(id: &ServiceId, route: &'r ConfiguredRoute) -> &'r str {
     rest.unwrap_or_default().trim_start_matches('/')
 }
 
-/// Puts the id of the service before a path.
 fn below(id: &ServiceId, path: &str) -> String {
     format!("{id}/{}", path.trim_start_matches('/'))
 }

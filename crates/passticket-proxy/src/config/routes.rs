@@ -61,7 +61,6 @@ pub(super) struct Override<'a> {
     applids: Vec<(String, Applid, At<'a>)>,
 }
 
-/// Reads `components.passticket-proxy.services`.
 pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
     let mut overrides: Vec<Override<'a>> = Vec::new();
     for (id, field) in services.fields() {
@@ -142,7 +141,6 @@ pub(super) fn warn_without_logins(overrides: &[Override<'_>]) {
     }
 }
 
-/// Reads the setting `onFailure`.
 pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
     section.optional("onFailure")?.read(|text| match text {
         "forward" => Ok(OnFailure::Forward),
@@ -192,7 +190,6 @@ fn read_refused_statuses(field: &Field<'_>) -> Option<RefusedStatuses> {
     Some(statuses.into_iter().fold(RefusedStatuses::NONE, RefusedStatuses::with))
 }
 
-/// Reads the setting `http` of a service.
 fn read_protocol<'a>(section: &mut Section<'a>) -> Option<(ServiceProtocol, At<'a>)> {
     let field = section.optional("http")?;
     let protocol = field.read(|text| match text {
@@ -239,7 +236,6 @@ fn check_found_protocol<'r>(
     }
 }
 
-/// Reads the setting `requestHeaders` of a service.
 fn read_request_headers(mut section: Section<'_>) -> RequestHeaders {
     type Change = fn(RequestHeaders, HeaderName) -> Result<RequestHeaders, RequestHeaderError>;
     let changes: [(_, Change); 2] =
@@ -312,7 +308,6 @@ pub(super) fn connect_timeouts(
     timeouts
 }
 
-/// Returns the services that have a client certificate of their own.
 pub(super) fn client_identities(overrides: &[Override<'_>]) -> Vec<(ServiceId, ClientIdentity)> {
     let own = overrides
         .iter()
@@ -327,14 +322,12 @@ pub(super) fn cors<'a>(
     overrides.iter().filter_map(|settings| Some((&settings.id, settings.cors.as_ref()?)))
 }
 
-/// Returns the rate limits of the services that have one in `components.passticket-proxy`.
 pub(super) fn rates<'a>(
     overrides: &'a [Override<'_>],
 ) -> impl Iterator<Item = (&'a ServiceId, ServiceRate)> {
     overrides.iter().filter_map(|settings| Some((&settings.id, settings.rate?)))
 }
 
-/// Returns the limits of the services in `components.passticket-proxy`.
 pub(super) fn limits<'a>(
     overrides: &'a [Override<'a>],
 ) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceLimits<'a>)> {
@@ -369,7 +362,6 @@ pub(super) fn check_names(
     }
 }
 
-/// A route, and the places of its settings.
 pub(super) struct DefinedRoute<'a> {
     route: ConfiguredRoute,
     /// The place of the `gatewayUrl`, or of the setting in `components.passticket-proxy.services` that makes the route.
@@ -400,7 +392,6 @@ struct Table<'a> {
     broken: Vec<ServiceId>,
 }
 
-/// All routes.
 pub(super) struct Assembled {
     /// The routes of the definitions and of `applids`, sorted by prefix.
     pub(super) routes: Vec<ConfiguredRoute>,
@@ -489,7 +480,6 @@ pub(super) fn assemble<'a>(
 }
 
 impl<'a> Table<'a> {
-    /// Adds the routes of a definition.
     fn add(&mut self, number: usize, definition: &Definition<'a>, ours: Option<&Override<'a>>) {
         let Definition { id, instances, routes, metadata, authentication, is_broken, .. } =
             definition;
@@ -602,8 +592,8 @@ fn override_routes<'a>(
             // The existing route with the longest prefix has the shortest rest.
             .min_by_key(|(_, rest)| rest.len());
         let Some((parent, rest)) = parent else {
-            // Nothing is reported here in two cases. If the service has no api-def, check_names reports this. If a
-            // route of the service was left out because of a problem, the path may be below that route, and its problem
+            // Nothing is reported here in two cases. If the service has no api-def, `check_names` reports this. If a
+            // route of the service was left out because of a problem, the path may be below that route, and the problem
             // was already reported.
             if definitions.services.iter().any(|service| service.id == settings.id)
                 && !table.broken.contains(&settings.id)

@@ -59,8 +59,8 @@ pub(super) fn read_public_file(path: &Path) -> Result<Vec<u8>, SecretFileError> 
 /// Reads a file that decides which user a client is, or what users are permitted to do. The file may be readable for
 /// all users of the system. It must belong to root or to the user of this process, and only its owner may have write
 /// permission. There is one exception: if a group of this process also has write permission, the file is read, and
-/// `warn` gets a warning. The group has this permission for files on a volume of a container (`fsGroup`), and for files
-/// that are made with the umask 002.
+/// `warn` gets a warning. In two cases, the group usually has this permission: if the file is on a volume of a
+/// container (`fsGroup`), or if the file was made with the umask 002.
 pub(super) fn read_authorization_file(
     path: &Path,
     warn: impl FnOnce(String),
@@ -202,7 +202,6 @@ fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError
     read_and_check(path, guard).map(|(content, _)| content)
 }
 
-/// Returns the content, and the warning of [`check_access`].
 fn read_and_check(
     path: &Path,
     guard: Guard,
@@ -270,7 +269,7 @@ pub(super) enum Other {
 }
 
 /// Checks the owner and the permissions in `metadata`. If the file is not accepted, returns the reason as an error. If
-/// it is accepted, but should be changed, returns a warning.
+/// the file is accepted, but its permissions should be changed, returns a warning.
 fn check_access(
     path: &Path,
     metadata: &fs::Metadata,

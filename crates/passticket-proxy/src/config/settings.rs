@@ -171,15 +171,15 @@ pub struct TimeoutSettings {
     /// The limit for an answer of a server that the gateway itself asks, such as z/OSMF, ZSS or an identity provider:
     /// `components.passticket-proxy.timeouts.providerSeconds`.
     pub provider: Duration,
-    /// The maximum time that a request waits for a connection. It waits if the instance already has as many connections
-    /// as [`connections_per_instance`](LimitSettings::connections_per_instance) permits, and all of them are in use:
-    /// `components.passticket-proxy.timeouts.queueSeconds`.
+    /// The maximum time that a request waits for a connection. A request waits if the instance already has as many
+    /// connections as [`connections_per_instance`](LimitSettings::connections_per_instance) permits, and all of them
+    /// are in use. The setting is `components.passticket-proxy.timeouts.queueSeconds`.
     pub queue: Duration,
     /// The maximum time between two parts of a response body that a service sends:
     /// `components.passticket-proxy.timeouts.serviceBodySeconds`. `services.ID.serviceBodySeconds` sets another value
     /// for the service `ID`.
     pub service_body: Duration,
-    /// If an HTTP/2 connection to a service has open requests, but the gateway receives no frame on it for this time,
+    /// The maximum time without a frame from the service on an HTTP/2 connection with open requests. After this time,
     /// the gateway sends a ping to the service. `None` disables pings. The setting is
     /// `components.passticket-proxy.timeouts.http2PingSeconds`.
     pub http2_ping: Option<Duration>,

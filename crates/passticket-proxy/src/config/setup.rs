@@ -36,7 +36,6 @@ pub struct ZoweCertificate {
     pub subject: String,
 }
 
-/// The place where the section is inserted.
 enum Place {
     /// After this line, counted from 1, with this indentation.
     After { line: usize, indentation: String },

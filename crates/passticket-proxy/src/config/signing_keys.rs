@@ -13,7 +13,6 @@ use tower_passticket::token::{KeyId, RsaKeyError, SigningKey, VerifyingKey};
 /// The maximum number of keys. A token with a wrong signature costs one check for each key.
 const MAX_KEYS: usize = 8;
 
-/// The signing keys of the gateway.
 pub(super) struct SigningKeys {
     /// The key that signs.
     pub(super) signing: SigningKey,
@@ -21,7 +20,6 @@ pub(super) struct SigningKeys {
     pub(super) retained: Vec<VerifyingKey>,
 }
 
-/// The setting that names the signing keys.
 pub(super) enum SigningKeysField<'a> {
     /// `signingKey`.
     One(Field<'a>),

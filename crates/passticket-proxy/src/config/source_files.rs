@@ -85,7 +85,7 @@ impl SourceFiles {
         self.0.iter().map(|(path, file)| (path.as_path(), file.version))
     }
 
-    /// Returns whether all files are the same as when they were read.
+    /// Returns whether each file still has the version that it had when it was read.
     pub fn are_current(&self) -> bool {
         self.0.iter().all(|(path, file)| FileVersion::of(path) == file.version)
     }
@@ -113,7 +113,6 @@ pub(super) fn record_while<T>(read: impl FnOnce() -> T) -> (T, SourceFiles) {
     (result, RECORDED.take().unwrap_or_default())
 }
 
-/// Records a file that was read.
 pub(super) fn record_file(path: &Path, opened: &Metadata, content: &[u8]) {
     let (version, content) = (Some(opened.into()), Some(ContentHash::of(content)));
     record(path, SourceFile { version, content });
@@ -174,7 +173,7 @@ mod tests {
         fs::write(at("b"), "1").unwrap();
         let before = read(&["a", "b", "missing"]);
         assert!(before.are_current());
-        // The same content in a new file is a new version, and no change.
+        // A new file with the same content has a new version, but counts as unchanged.
         fs::write(at("new"), "1").unwrap();
         fs::rename(at("new"), at("a")).unwrap();
         assert!(!before.are_current());

@@ -29,7 +29,6 @@ const MAX_RULES: usize = 10_000;
 /// claims when it verifies a token.
 const MAX_CLAIMS: usize = 64;
 
-/// A rule for one service, and its place in the file.
 struct Rule<'a> {
     service: ServiceId,
     service_at: At<'a>,
@@ -42,10 +41,10 @@ struct Rule<'a> {
 pub(super) struct Known<'a> {
     /// The routes of all services, and the templates of the services that are found in Eureka.
     pub(super) routes: &'a [ConfiguredRoute],
-    /// Whether `routes` has the routes of all services. This is `false` if a definition is not valid.
+    /// Whether `routes` has the routes of all services. This is `false` if a file of definitions is not valid YAML.
     pub(super) is_complete: bool,
     pub(super) providers: &'a mut [OidcSettings],
-    /// The user ids to which no identity may be mapped.
+    /// The user ids that a rule must not name as technical users.
     pub(super) protected: &'a [UserId],
     /// All permissions in the file of `saf`.
     pub(super) permissions: &'a [Profile],
@@ -54,7 +53,7 @@ pub(super) struct Known<'a> {
     pub(super) foreign: &'a dyn Fn(&Applid) -> bool,
 }
 
-/// Reads the file. Makes the providers keep the claims that the rules need.
+/// Reads the file. Adds the claims and values that the rules name to the `kept_values` of the providers.
 pub(super) fn read(
     mut root: Section<'_>,
     known: Known<'_>,

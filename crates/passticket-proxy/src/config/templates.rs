@@ -34,7 +34,6 @@ pub(super) fn host_name(env: &dyn Fn(&str) -> Option<String>) -> Option<String> 
     Some(name.trim().to_owned())
 }
 
-/// Returns whether a text contains a template.
 pub(super) fn is_template(text: &str) -> bool {
     text.contains("${")
 }
@@ -118,7 +117,6 @@ mod tests {
     use super::*;
     use crate::config::yaml;
 
-    /// Replaces the templates in `text`, and returns the value of the key `x`.
     fn resolved(text: &str) -> String {
         let mut root = yaml::parse(text).0.unwrap();
         resolve(&mut root, &|| Some("zos1".to_owned()));

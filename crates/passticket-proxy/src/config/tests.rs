@@ -94,7 +94,6 @@ impl Setup {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Returns the path of a file.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }

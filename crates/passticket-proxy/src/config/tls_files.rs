@@ -253,7 +253,6 @@ pub(super) fn certificates(
     Some((pem, chain?))
 }
 
-/// Reads the private key in the file that `field` names.
 pub(super) fn private_key(
     field: &Field<'_>,
     password: &PasswordSetting,

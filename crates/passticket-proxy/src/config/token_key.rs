@@ -40,7 +40,6 @@ pub(super) struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    /// Reads the value of `pkcs11`.
     pub(super) fn read(&mut self, field: &Field<'a>) -> Option<TokenKey> {
         let mut section = field.section();
         let module =

@@ -15,15 +15,12 @@ use super::{
     reader::{At, Field, Section},
 };
 
-/// The settings of `components.passticket-proxy`.
 pub(super) struct ProxySection<'a> {
-    /// `trustedProxies`.
     networks: Vec<IpNet>,
     /// The place of `proxyProtocol`, if its value is `required`.
     proxy_protocol: Option<At<'a>>,
 }
 
-/// Reads the settings of `components.passticket-proxy`.
 pub(super) fn read<'a>(section: &mut Section<'a>) -> ProxySection<'a> {
     let networks = section.optional("trustedProxies").map(|field| field.one_or_more());
     let proxy_protocol = section.optional("proxyProtocol");
@@ -56,7 +53,8 @@ impl ProxySection<'_> {
         }))
     }
 
-    /// Returns the proxies that must send a header of the PROXY protocol. `None` if the PROXY protocol is off.
+    /// Returns the proxies that must send a header of the PROXY protocol. Returns `None` if the PROXY protocol is off,
+    /// or after reporting that `trustedProxies` is empty.
     pub(super) fn proxy_protocol(&self) -> Option<TrustedProxies> {
         let at = self.proxy_protocol.as_ref()?;
         if self.networks.is_empty() {
@@ -152,7 +150,6 @@ fn java_text(ip: IpAddr) -> String {
             let [first, rest @ ..] = ip.segments();
             let mut text = format!("{first:x}");
             for segment in rest {
-                // Writing to a String cannot fail.
                 let _ = write!(text, ":{segment:x}");
             }
             text

@@ -4,7 +4,6 @@ use tower_passticket::{gateway::AuthPrefix, token::ServiceId};
 
 use super::reader::{At, Section};
 
-/// The default path of the page.
 const DEFAULT_PATH: &str = "/gateway/ui";
 
 /// For each of these segments, the gateway itself answers the requests to `/gateway/SEGMENT` and to the paths below it.
@@ -27,7 +26,6 @@ pub(super) struct UiSection<'a> {
     path_at: At<'a>,
 }
 
-/// Reads the section.
 pub(super) fn read(mut section: Section<'_>) -> UiSection<'_> {
     let enabled = section.optional("enabled").filter(|field| field.is_on());
     let path = section.optional("path");
@@ -64,7 +62,6 @@ impl UiSection<'_> {
     }
 }
 
-/// Parses the path of the page.
 fn parse_path(text: &str) -> Result<AuthPrefix, String> {
     let remedy = format!("write a path such as {DEFAULT_PATH}");
     let path = AuthPrefix::new(text).map_err(|_| {
@@ -84,7 +81,6 @@ fn parse_path(text: &str) -> Result<AuthPrefix, String> {
     Ok(path)
 }
 
-/// Returns the first two segments of a path.
 fn segments(path: &str) -> (&str, Option<&str>) {
     let mut segments = path.trim_start_matches('/').split('/');
     (segments.next().unwrap_or_default(), segments.next())

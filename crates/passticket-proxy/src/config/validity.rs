@@ -33,7 +33,6 @@ pub(super) fn check(at: &At<'_>, pem: &[u8], now: Timestamp) {
     }
 }
 
-/// Returns what is wrong with the validity of a certificate.
 fn problem(not_before: Time, not_after: Time, now: Timestamp) -> Option<String> {
     let now = Duration::from_secs(now.as_secs());
     let (begin, end) = (not_before.to_unix_duration(), not_after.to_unix_duration());

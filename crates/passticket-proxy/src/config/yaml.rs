@@ -22,7 +22,6 @@ const MAX_NODES: usize = 100_000;
 /// The merge key: the entries of its value become entries of the mapping that contains the key.
 const MERGE: &str = "<<";
 
-/// A value, and the line on which it begins.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) line: usize,
@@ -38,7 +37,6 @@ pub(super) enum Value {
     Map(Vec<Entry>),
 }
 
-/// A key, the line of the key, and its value.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) key: String,
@@ -46,7 +44,6 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
-/// A problem of a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) line: usize,
@@ -83,9 +80,7 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
 
 struct Builder<'input> {
     parser: Parser<'input, StrInput<'input>>,
-    /// The line of the last event.
     line: usize,
-    /// The path of the current key.
     path: String,
     anchors: HashMap<usize, Node>,
     nodes_left: usize,

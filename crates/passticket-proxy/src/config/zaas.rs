@@ -14,7 +14,6 @@ use super::{
 };
 use tower_passticket::layer::ForwarderName;
 
-/// The default port, as in Zowe.
 const DEFAULT_PORT: u16 = 7558;
 
 const GATEWAYS: &str = "the certificates of the API ML gateways that may use this listener, each as - sha256: FINGERPRINT \
@@ -122,9 +121,10 @@ impl ZaasSection<'_> {
         }
     }
 
-    /// Returns the settings. `None` if the listener is off. A wrong host is an error even if the listener is off.
-    /// `gateway` is the address of the gateway, with the place of its host. `admin` is the address of the admin port.
-    /// `attls` is the place of the setting that switches AT-TLS on.
+    /// Returns the settings. `None` if the listener is off, or if the host is wrong. A wrong host is an error even if
+    /// the listener is off. If the listener is on, AT-TLS and an address that overlaps with `gateway` or `admin` are
+    /// errors. `gateway` is the address of the gateway, with the place of its host. `admin` is the address of the admin
+    /// port. `attls` is the place of the setting that switches AT-TLS on.
     pub(super) fn settings(
         &self,
         gateway: (SocketAddr, &Place),

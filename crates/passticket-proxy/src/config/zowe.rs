@@ -39,13 +39,12 @@ pub(super) struct Zowe<'a> {
     pub(super) client_tls: TlsPolicy,
     pub(super) port: u16,
     pub(super) port_at: Place,
-    /// The address of `listenAddresses` or `vipaIp`.
+    /// The address of `listenAddresses`. If this setting is absent, the address of `vipaIp`.
     pub(super) addresses: Option<Field<'a>>,
     /// The origins of the gateway. Empty if `externalDomains` is absent.
     pub(super) own_origins: Vec<Origin>,
     /// `apiml.service.corsEnabled` and `corsAllowedMethods`.
     pub(super) cors: ZoweCors,
-    /// The settings of the rate limiter.
     pub(super) rates: ZoweRates<'a>,
     /// `apiml.health.protected`. As in Zowe, the default is `true`.
     pub(super) health_protected: bool,
@@ -56,7 +55,6 @@ pub(super) struct Zowe<'a> {
     pub(super) logins: LoginKeys<'a>,
 }
 
-/// The settings below `server.webSocket`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WebSocketTimeouts {
     pub(super) connect: Duration,
@@ -149,7 +147,6 @@ fn precede<'a>(mut component: Section<'a>, other: Section<'a>) -> Section<'a> {
     }
 }
 
-/// Returns whether a component is switched off.
 fn is_off(component: &mut Section<'_>) -> bool {
     component.optional("enabled").is_some_and(|field| field.is_word("false"))
 }

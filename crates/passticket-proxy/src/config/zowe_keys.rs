@@ -461,7 +461,6 @@ const GATEWAY: &[Key] = &[
     key("zowe", Honoured("like `zowe`, and takes precedence over it")),
 ];
 
-/// The keys at the top level.
 const TOP: &[Key] = &[
     key("components", Honoured("see below")),
     key("haInstances", Warning(Any, "settings of single instances of Zowe are not read")),
@@ -563,7 +562,6 @@ mod tests {
         }
     }
 
-    /// Returns the keys of all tables, each with its full path.
     fn all() -> Vec<(String, &'static Key)> {
         let paths = |(section, table): (&str, &'static [Key])| {
             let path =
@@ -573,13 +571,11 @@ mod tests {
         TABLES.into_iter().flat_map(paths).collect()
     }
 
-    /// Returns a zowe.yaml in which the key `path` has `value`.
     fn yaml(path: &str, value: &str) -> String {
         let (open, close) = (path.replace('.', ": {"), "}".repeat(path.matches('.').count()));
         format!("{open}: {value}{close}")
     }
 
-    /// Returns the errors and the warnings of [`check`].
     fn problems(yaml: &str) -> [Vec<String>; 2] {
         let report = Report::default();
         let document = Document::parse("z".into(), yaml.as_bytes(), &report);

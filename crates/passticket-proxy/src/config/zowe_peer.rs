@@ -12,8 +12,7 @@ use super::{
 };
 use tower_passticket::{remote::Address, revocation::CachingServiceSettings};
 
-/// The number of seconds for which the gateway remembers an answer of API ML about a token: the default of
-/// `checkLogoutSeconds`.
+/// The default of `checkLogoutSeconds`: for this time, the gateway remembers an answer of API ML about a token.
 const MEMORY_SECONDS: u64 = 60;
 
 /// A running Zowe API ML: `components.passticket-proxy.zowe`. The gateway accepts the login tokens of API ML, and can
@@ -23,7 +22,7 @@ const MEMORY_SECONDS: u64 = 60;
 pub struct ZowePeer {
     /// The address of API ML's gateway: `url`.
     pub url: Address,
-    /// Whether the gateway asks API ML if a token is still valid: `checkLogout`.
+    /// Whether the gateway asks API ML about the validity of a token: `checkLogout`.
     pub check_logout: CheckLogout,
     /// The client certificate of the gateway: `clientCertificate`. API ML makes PassTickets only for clients with a
     /// certificate.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::reader::{At, Section};
 use tower_passticket::revocation::{CachingServiceSettings, ReadMode};
 
-/// The default of `seconds`.
 const SECONDS: u64 = 2;
 
 /// Reads the section. Returns `None` if the section is absent or empty, or after reporting a problem.
-/// `identity_is_missing` says whether `zowe` has no client certificate; `zowe` is the place of the key `zowe`.
+/// `identity_is_missing` says whether the section `zowe` has no client certificate. `zowe` is the place of this
+/// section.
 pub(super) fn read(
     mut section: Section<'_>,
     identity_is_missing: bool,

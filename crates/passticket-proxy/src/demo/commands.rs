@@ -11,7 +11,6 @@ pub(super) fn text(files: &DemoFiles, ports: &DemoPorts, redis: Option<&str>) ->
     }
 }
 
-/// Returns the commands for two nodes.
 fn of_nodes(files: &DemoFiles, ports: [u16; 2], redis: &str) -> String {
     let [first, second] = ports.map(|port| format!("https://localhost:{port}"));
     let [auth, other_auth] = [&first, &second].map(|url| format!("{url}/gateway/api/v1/auth"));
@@ -48,7 +47,6 @@ Log in again, and make Redis answer no client for 8 seconds. 3 seconds later, bo
     )
 }
 
-/// Returns the commands for one gateway.
 fn of_gateway(files: &DemoFiles, port: u16) -> String {
     let url = format!("https://localhost:{port}");
     let auth = format!("{url}/gateway/api/v1/auth");

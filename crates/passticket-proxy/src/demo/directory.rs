@@ -19,10 +19,8 @@ use sha2::{Digest, Sha256};
 
 use crate::exit::Exit;
 
-/// The file name of the list.
 const LIST: &str = "demo-files.sha256";
 
-/// The users who can read a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Access {
     /// Mode 600: only the owner can read the file.
@@ -31,7 +29,6 @@ pub(super) enum Access {
     Public,
 }
 
-/// Why the demo cannot make its files.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DemoError {
     #[error("--data-dir: {} is a file; give a directory", .0.display())]
@@ -79,7 +76,6 @@ impl From<DemoError> for Exit {
     }
 }
 
-/// The directory to which the demo writes.
 pub(super) struct DemoDirectory {
     path: PathBuf,
     /// For each file that the demo made: the hash of the newest content, and the hash of the content before it, if
@@ -171,7 +167,6 @@ impl DemoDirectory {
         }
     }
 
-    /// Returns the content of the list.
     fn list(&self) -> String {
         let lines = |(name, hashes): (&String, &BTreeSet<String>)| {
             hashes.iter().map(|hash| format!("{hash}  {name}\n")).collect::<String>()

@@ -17,7 +17,6 @@ use super::directory::{Access, DemoDirectory, DemoError};
 
 /// The user id of the demo's user. Zowe's own integration tests use the same user id and password.
 pub(super) const USER: &str = "USER";
-/// The password of [`USER`].
 pub(super) const PASSWORD: &str = "validPassword";
 /// The name of the demo's service in the security product (its APPLID).
 pub(super) const APPLID: &str = "ZOWEAPPL";
@@ -25,21 +24,16 @@ pub(super) const APPLID: &str = "ZOWEAPPL";
 /// A user with a certificate, but without permissions.
 pub(super) const OTHER_USER: &str = "APIMTST";
 
-/// The user id of the gateway.
 const GATEWAY: &str = "ZWESVUSR";
 
-/// The e-mail address of [`USER`].
 pub(super) const EMAIL: &str = "user@example.com";
 /// The user directory that contains [`EMAIL`]. The security product calls such a directory a registry.
 const REGISTRY: &str = "ldaps://directory.example.com";
 
-/// The users with a client certificate.
 const CERTIFICATE_USERS: [&str; 2] = [USER, OTHER_USER];
 
-/// The configuration of the second node.
 const SECOND_YAML: &str = "node-2.yaml";
 
-/// The ports of the demo.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DemoPorts {
     pub(super) gateway: u16,
@@ -48,7 +42,6 @@ pub(super) struct DemoPorts {
     pub(super) service: u16,
 }
 
-/// The directory of the demo with all its files.
 pub(super) struct DemoFiles {
     directory: DemoDirectory,
 }
@@ -98,7 +91,6 @@ impl DemoFiles {
         }
     }
 
-    /// Returns the path of a file in the directory.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path(name)
     }

@@ -16,15 +16,12 @@ use tower_passticket::cluster::redis::{RedisAddress, RedisSettingsError};
 use super::files::DemoFiles;
 use crate::{cluster, exit::Exit, terminal::print_problem};
 
-/// How long the second node may take to start.
 const START: Duration = Duration::from_secs(30);
 
-/// How long the second node may take to end.
 const STOP: Duration = Duration::from_secs(10);
 
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// Checks the value of `--redis`.
 pub(super) fn check_url(url: &str) -> Result<(), Exit> {
     let problem = match RedisAddress::from_url(url) {
         Ok(_) if url.starts_with("redis://") && !url.contains('@') => return Ok(()),
@@ -40,7 +37,6 @@ pub(super) fn check_url(url: &str) -> Result<(), Exit> {
     Err(Exit::usage(format!("--redis: {problem}")))
 }
 
-/// Checks that Redis answers.
 pub(super) async fn reach_redis(config: &Config) -> Result<(), Exit> {
     cluster::reach(config).await.map_err(|exit| match exit {
         Exit::Runtime(error) => Exit::Runtime(format!(
@@ -56,7 +52,8 @@ pub(super) struct ReservedPort(TcpListener);
 impl ReservedPort {
     /// Takes the port. If `port` is 0, takes any free port.
     pub(super) fn take(port: u16) -> Result<Self, Exit> {
-        // This fails if another process uses the port. Otherwise, that process would answer the requests to the node.
+        // This fails if another process uses the port. Without this check, the other process would answer the requests
+        // for the second node.
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(Self).map_err(|error| {
             Exit::runtime(format!(
                 "cannot listen on 127.0.0.1:{port} for node 2: {error}; choose another port with --port"
@@ -69,7 +66,6 @@ impl ReservedPort {
     }
 }
 
-/// The process of the second node.
 pub(super) struct SecondNode(Child);
 
 impl SecondNode {

@@ -89,7 +89,6 @@ impl ZosService {
     }
 }
 
-/// Describes the request: method, path, headers and cookies.
 fn echo<B>(request: &Request<B>) -> Value {
     let mut headers = Map::new();
     for name in request.headers().keys() {

@@ -14,7 +14,6 @@ use super::trust::{Decision, Refusal, SCHEME, Trusted, decide};
 /// The services of a registry that the gateway uses, and the instances that it refuses.
 #[derive(Debug, Default)]
 pub(super) struct Found<'r> {
-    /// The services, sorted by id.
     pub(super) services: Vec<FoundService<'r>>,
     pub(super) refused: Vec<Refused<'r>>,
     /// The number of services, instances and routes that were left out because they exceed a limit. The instances and
@@ -22,7 +21,6 @@ pub(super) struct Found<'r> {
     pub(super) left_out: usize,
 }
 
-/// An instance that the gateway refuses.
 #[derive(Debug)]
 pub(super) struct Refused<'r> {
     pub(super) service: ServiceId,
@@ -30,17 +28,14 @@ pub(super) struct Refused<'r> {
     pub(super) refusal: Refusal,
 }
 
-/// A service that the gateway uses.
 #[derive(Debug)]
 pub(super) struct FoundService<'r> {
     pub(super) id: ServiceId,
     /// The service in the configuration, and its scheme. `None` means that the service never receives credentials.
     pub(super) trusted: Option<Trusted<'r>>,
-    /// The instances, sorted by id.
     pub(super) instances: Vec<FoundInstance<'r>>,
 }
 
-/// An instance that the gateway uses.
 #[derive(Debug)]
 pub(super) struct FoundInstance<'r> {
     pub(super) instance: &'r Instance,
@@ -113,7 +108,6 @@ pub(super) fn find<'r>(
 struct Paths<'r> {
     known: BTreeSet<&'r str>,
     maximum: usize,
-    /// The number of routes that were left out.
     left_out: usize,
 }
 

@@ -25,8 +25,8 @@ impl HandedOver {
     }
 
     /// Returns whether the registry came from at least one of the discovery services `eureka`. If the operator has
-    /// replaced all discovery services, the operator may not trust the earlier ones, so the new process must not use
-    /// their registry.
+    /// replaced all discovery services, perhaps the operator does not trust the earlier services any more. So the new
+    /// process must not use their registry.
     pub(super) fn is_from(&self, eureka: &[Address]) -> bool {
         eureka.iter().any(|address| self.eureka.contains(&address.to_string()))
     }

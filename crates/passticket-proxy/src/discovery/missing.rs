@@ -13,7 +13,8 @@ use tower_passticket::eureka::{Fetch, Instance, Registry};
 /// unavailable during this time.
 const KEEP_FOR: Duration = Duration::from_secs(90);
 
-/// The instances that are missing in the registry, and the times since which they are missing.
+/// The instances that are missing in the registry. For each of them, the instant is the time at which it was found
+/// missing.
 #[derive(Debug, Default)]
 pub(super) struct Missing(BTreeMap<(String, String), (Instance, Instant)>);
 

@@ -57,10 +57,10 @@ struct Inner {
 struct Applying {
     registry: Arc<Registry>,
     updater: Option<(RouteUpdater, Audit)>,
-    /// The registry that the old process handed over at a takeover, until [`Discovery::attach`].
+    /// The registry that the old process handed over at a takeover. [`Discovery::attach`] takes it.
     handed_over: Option<HandedOver>,
-    /// The registry of the old process, until the first fetch. The instances that this registry has and the first fetch
-    /// lacks are kept for a while.
+    /// The registry of the old process, until the first successful fetch. If this fetch lacks an instance of this
+    /// registry, the instance is kept for a while.
     continued: Option<Arc<Registry>>,
 }
 
@@ -169,7 +169,6 @@ impl Discovery {
         }
     }
 
-    /// Applies the registry if it has changed.
     fn update(&self, registry: Registry) {
         let mut applying = self.applying();
         // If there is no updater, discovery was turned off in the meantime.
@@ -244,7 +243,6 @@ pub(crate) struct Finding {
     pub(crate) task: Task,
 }
 
-/// The settings from which a [`Finding`] is made.
 #[derive(Clone, PartialEq)]
 pub(crate) struct FindingSettings {
     eureka: Vec<Address>,

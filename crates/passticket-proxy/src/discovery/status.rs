@@ -42,7 +42,6 @@ const LEFT_OUT: Description = Description::gauge(
 );
 const KIND: LabelName = LabelName::new("kind");
 
-/// The result of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FetchResult {
     Full,
@@ -85,7 +84,6 @@ struct State {
 /// Whether the last fetched registry is current.
 #[derive(Debug, Default)]
 enum Registry {
-    /// Discovery is off.
     #[default]
     Off,
     /// No fetch has finished yet.
@@ -100,7 +98,6 @@ impl DiscoveryStatus {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that discovery is on.
     pub(super) fn begin(&self) {
         let mut state = self.state();
         if let Registry::Off = state.registry {
@@ -108,7 +105,6 @@ impl DiscoveryStatus {
         }
     }
 
-    /// Records that discovery is off.
     pub(super) fn end(&self) {
         let mut state = self.state();
         (state.registry, state.applied) = (Registry::Off, Applied::default());

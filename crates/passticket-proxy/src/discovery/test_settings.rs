@@ -4,7 +4,6 @@ use passticket_proxy::config::DiscoverySettings;
 use serde_json::{Map, Value, json};
 use tower_passticket::eureka::{Document, Instance, Registry};
 
-/// Reads the settings of `discovery` from YAML.
 pub(super) fn settings(keys: &str) -> DiscoverySettings {
     DiscoverySettings::parse(&format!("{{eureka: 'https://e', {keys}}}")).unwrap()
 }
@@ -16,7 +15,6 @@ pub(super) fn instance(registration: &str) -> Instance {
     registry(&[registration]).instances().next().unwrap().clone()
 }
 
-/// Reads registrations, see [`instance`].
 pub(super) fn registry(registrations: &[&str]) -> Registry {
     let instances: Vec<_> = registrations.iter().map(|text| json(text)).collect();
     let document = json!({"applications": {"application": {"instance": instances}}});

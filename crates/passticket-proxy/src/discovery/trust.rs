@@ -12,7 +12,6 @@ use tower_passticket::{eureka::Instance, passticket::Applid, token::ServiceId};
 pub(super) const SCHEME: &str = "apiml.authentication.scheme";
 const APPLID: &str = "apiml.authentication.applid";
 
-/// The decision about a registered instance.
 #[derive(Debug)]
 pub(super) enum Decision<'s> {
     /// The configuration names the service. The instance may receive the credentials of the scheme.

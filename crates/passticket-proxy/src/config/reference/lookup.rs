@@ -8,7 +8,7 @@ use crate::config::problem::{quote, suggest};
 /// The older name of the section, at the top level of the file.
 const OLD_SECTION: &str = "passticketProxy";
 
-/// No setting has the key.
+/// The error if no setting has the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownKey(String);
 
@@ -35,7 +35,6 @@ pub fn find(key: &str) -> Result<Vec<&'static Setting>, UnknownKey> {
     Ok(found)
 }
 
-/// Removes the name of the section from the beginning of a key.
 fn below_section(key: &str) -> &str {
     let mut rests = [SECTION, OLD_SECTION].into_iter().filter_map(|section| {
         let rest = key.strip_prefix(section)?;
@@ -59,7 +58,6 @@ pub(super) fn is_chosen(part: &str) -> bool {
     part.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
-/// Removes the index from a part of a key.
 fn name(part: &str) -> &str {
     part.split('[').next().unwrap_or(part)
 }

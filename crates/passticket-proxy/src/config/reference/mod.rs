@@ -99,7 +99,6 @@ pub enum DefaultValue {
     Nothing,
 }
 
-/// Settings of one subject.
 struct Group {
     title: &'static str,
     settings: &'static [Setting],

@@ -98,7 +98,6 @@ const OPTIONAL: [&str; 19] = [
     "zowe.revocations",
 ];
 
-/// A document in which all keys of the table are present.
 fn all_keys() -> Json {
     let mut section = json!({});
     for setting in settings() {
@@ -157,7 +156,6 @@ fn context_of(key: &str) -> Json {
     section
 }
 
-/// Returns whether a key is `mapping` or below it.
 fn is_in(key: &str, mapping: &str) -> bool {
     let rest = key.strip_prefix(mapping);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
@@ -208,7 +206,6 @@ fn remove(section: &mut Json, key: &str) {
     }
 }
 
-/// Returns the key as a problem shows it.
 fn shown(key: &str) -> String {
     let parts =
         parts(key).map(|(name, is_list)| format!("{name}{}", if is_list { "[0]" } else { "" }));
@@ -363,7 +360,6 @@ fn a_default_has_the_same_effect_as_an_absent_key() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Returns a value other than the default.
 fn other_value(value: &ValueKind, default: &str) -> Option<Json> {
     match value {
         Boolean => Some(json!(default == "false")),

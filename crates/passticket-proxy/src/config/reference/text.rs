@@ -75,7 +75,6 @@ passticket-proxy config reference limits.connections    # one setting
 pub fn markdown() -> String {
     let mut page = INTRODUCTION.to_owned();
     for group in &GROUPS {
-        // Writing to a `String` does not fail.
         let _ = write!(
             page,
             "\n## {}\n\n| key | value | default | meaning |\n|---|---|---|---|\n",
