@@ -1,7 +1,6 @@
-//! Fuzz targets for requests to the auth API: bodies, and the header `Authorization: Basic`. Each function takes one
-//! fuzzer input, and panics if a property does not hold. The auth API is the set of the gateway's own endpoints for
-//! login, tokens and PassTickets. Names such as `login` and `ticket` are endpoints of this API. A PAT is a Personal
-//! Access Token.
+//! Fuzz targets for requests to the auth API: bodies, and the header `Authorization: Basic`. The auth API is the set of
+//! the gateway's own endpoints for login, tokens and PassTickets. Names such as `login` and `ticket` are endpoints of
+//! this API. A PAT is a Personal Access Token.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -101,8 +100,8 @@ impl Auth {
 }
 
 /// Asserts that the status is not 500. An error response must be JSON with a Zowe message. An error without
-/// `error_description` (a member of OAuth errors) must not set a cookie. Such an error must have the header
-/// `WWW-Authenticate` if and only if its status is 401.
+/// `error_description` (a member of OAuth errors) must not set a cookie. An error without `error_description` must have
+/// the header `WWW-Authenticate` if and only if its status is 401.
 fn check_answer(response: &Response<Bytes>) {
     let status = response.status();
     assert!(status != 500, "{response:?}");
@@ -177,8 +176,8 @@ pub(crate) fn login(data: &[u8]) {
     let other_password = "q".repeat(password.len());
     let first = send(Value::Object(body.clone()).to_string().as_bytes());
     if first.status() == 204 {
-        // `body` was accepted, but the input was refused because a field occurs twice in it. In `body`, each field
-        // occurs only once.
+        // The gateway refused the input, because a field occurs twice in it. It accepted `body`, which has each field
+        // only once.
         return;
     }
     body.insert("password".to_owned(), other_password.into());
@@ -301,7 +300,8 @@ pub(crate) fn generate(data: &[u8]) {
     assert!(listed.iter().all(|scope| pat.scopes().covers(scope)));
 }
 
-/// The input is a line with the query of `access-tokens`, and a body for the change or the rotation of a token.
+/// The input is a line with the query of `access-tokens`, followed by a body. The target sends this body twice: to
+/// change a token, and to rotate the token.
 pub(crate) fn access_tokens(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (query, body) = (&data[..end], data.get(end + 1..).unwrap_or_default());

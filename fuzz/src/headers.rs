@@ -1,5 +1,5 @@
-//! Fuzz targets for request headers: cookies, credentials, hop-by-hop headers, and headers that clients may not send.
-//! Each function takes one fuzzer input, and panics if a property does not hold. A PAT is a Personal Access Token.
+//! Fuzz targets for request headers: cookies, credentials, hop-by-hop headers, and headers that clients may not send. A
+//! PAT is a Personal Access Token.
 
 use std::{collections::BTreeSet, convert::Infallible, sync::LazyLock};
 
@@ -351,8 +351,8 @@ pub(crate) fn sanitize(data: &[u8]) {
         passed_on(service.clone(), request).map(|passed| passed.headers)
     };
     let Some(after) = pass(before.clone()) else {
-        // All requests of this target are GET. Of these, the layer rejects only WebSocket handshakes from a page of
-        // another origin.
+        // All requests of this target are GET. The layer rejects a GET request only if it is a WebSocket handshake of a
+        // page of another origin.
         let is_handshake = before.contains_key(UPGRADE) || before.contains_key(SEC_WEBSOCKET_KEY);
         assert!(before.contains_key(ORIGIN) && is_handshake);
         return;

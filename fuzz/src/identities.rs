@@ -1,5 +1,4 @@
-//! Fuzz targets for certificates, distinguished names, and names that are mapped to a user. Each function takes one
-//! fuzzer input, and panics if a property does not hold.
+//! Fuzz targets for certificates, distinguished names, and names that are mapped to a user.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue};

@@ -1,5 +1,4 @@
-//! Fuzz targets for tokens and keys of identity providers. Each function takes one fuzzer input, and panics if a
-//! property does not hold.
+//! Fuzz targets for tokens and keys of identity providers.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,5 @@
 //! Fuzz targets for the addresses that proxies in front of the gateway announce: `X-Forwarded-For`, `Forwarded`, and
-//! the PROXY protocol. Each function takes one fuzzer input, and panics if a property does not hold.
+//! the PROXY protocol.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,5 +1,5 @@
 //! Fuzz target for the scheme endpoints of ZAAS. API ML's gateway calls such an endpoint to get the credential that a
-//! service receives, such as a PassTicket. The function takes one fuzzer input, and panics if a property does not hold.
+//! service receives, such as a PassTicket.
 
 use std::sync::Arc;
 
@@ -181,8 +181,8 @@ fn check(response: &Response<Bytes>) {
     assert!(is_401 || !headers.contains_key("x-zowe-auth-failure"));
 }
 
-/// Returns the service in the header `X-Service-Id`, if there is exactly one such header. The library has its own code
-/// for this rule.
+/// Returns the service in the header `X-Service-Id`, if there is exactly one such header. This is a second
+/// implementation of a rule of the library.
 fn service(headers: &HeaderMap) -> Option<String> {
     let named: Vec<_> = headers.get_all("x-service-id").iter().collect();
     let [name] = named.as_slice() else { return None };

@@ -1,5 +1,5 @@
-//! Reads the texts of the client that the access log contains. Each text has a maximum length. All characters are
-//! printable ASCII, except the `…` at the end of a `Referer` that is cut off.
+//! Reads the texts that the client has sent, and that the access log contains. Each text has a maximum length. All
+//! characters are printable ASCII, except the `…` at the end of a `Referer` that is cut off.
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header::REFERER, header::USER_AGENT};
 
@@ -53,8 +53,8 @@ pub(super) fn client_request_id(
     headers: &HeaderMap,
     connection: Option<&ConnectionInfo>,
 ) -> Option<Box<str>> {
-    // A proxy may add a header to a request that already has one. Then there are two values, and this function returns
-    // neither.
+    // If the client has sent `X-Request-Id`, and the proxy adds another one, the request has two ids. This function
+    // then returns neither.
     let mut values = headers.get_all(&X_REQUEST_ID).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     connection.filter(|connection| connection.is_from_trusted_proxy())?;
