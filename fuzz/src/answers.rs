@@ -105,7 +105,6 @@ async fn answer(mut stream: DuplexStream, answer: Arc<[u8]>) {
     let _ = stream.read_to_end(&mut request).await;
 }
 
-/// An answer of the server.
 pub(crate) struct Answer {
     bytes: Arc<[u8]>,
     /// The status, and the body if it is JSON. `None` if the input also contains the head of the answer.
@@ -134,7 +133,6 @@ impl Answer {
         })
     }
 
-    /// Returns a connector to a server that gives this answer to every request.
     pub(crate) fn connector(&self) -> Connector {
         Connector(self.bytes.clone())
     }

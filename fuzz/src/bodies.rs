@@ -1,6 +1,7 @@
 //! Fuzz targets for requests to the auth API: bodies, and the header `Authorization: Basic`. The auth API is the set of
 //! the gateway's own endpoints for login, tokens and PassTickets. Names such as `login` and `ticket` are endpoints of
-//! this API. A PAT is a Personal Access Token.
+//! this API. A target with such a name takes the body of a request to this endpoint as its input. A PAT is a Personal
+//! Access Token.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -29,7 +30,6 @@ use crate::{
     support::{CERTIFICATE, LOGIN_TOKEN, NOW, PAT, clock, ready, verifier, with_tokens},
 };
 
-/// The credential of a request.
 enum Caller {
     Anonymous,
     Certificate,
@@ -152,7 +152,6 @@ pub(crate) fn basic(data: &[u8]) {
     }
 }
 
-/// The input is a body of `login`.
 pub(crate) fn login(data: &[u8]) {
     let send = |body: &[u8]| Auth::new().send(Method::POST, "/login", Caller::Anonymous, body);
     let response = send(data);
@@ -185,7 +184,6 @@ pub(crate) fn login(data: &[u8]) {
     assert_eq!((first.status(), first.body()), (second.status(), second.body()));
 }
 
-/// The input is a body of `ticket`.
 pub(crate) fn ticket(data: &[u8]) {
     let response = Auth::new().send(Method::POST, "/ticket", Caller::CertificateAndToken, data);
     if response.status() != 200 {
@@ -202,7 +200,6 @@ pub(crate) fn ticket(data: &[u8]) {
     assert!(profile().evaluate(&user("LOGINUSR"), &ticket, now).is_ok());
 }
 
-/// The input is a body of `delegate/passticket`.
 pub(crate) fn delegate(data: &[u8]) {
     let response =
         Auth::new().send(Method::POST, "/delegate/passticket", Caller::Certificate, data);
@@ -276,7 +273,6 @@ fn form_text(text: &[u8]) -> String {
     String::from_utf8(decoded).expect("an accepted form is UTF-8")
 }
 
-/// The input is a body of `access-token/generate`.
 pub(crate) fn generate(data: &[u8]) {
     let response = Auth::new().send(Method::POST, "/access-token/generate", login_basic(), data);
     if response.status() != 200 {

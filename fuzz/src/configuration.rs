@@ -1,5 +1,5 @@
 //! Fuzz targets for the files of a configuration. A temporary directory contains a valid configuration. Most targets
-//! write their input into one file of this directory, and load the configuration.
+//! write their input into the file that their name describes, and load the configuration.
 
 use std::{
     fs,
@@ -24,7 +24,6 @@ use crate::support::{CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY
 const KEY: &str = "E001193519561977";
 /// A key for enhanced PassTickets.
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
-/// The hash of a password.
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
 const EXAMPLE: &str = include_str!("../../crates/passticket-proxy/src/config/examples/zowe.yaml");
 
@@ -278,7 +277,6 @@ pub(crate) fn yaml(data: &[u8]) {
     });
 }
 
-/// The input is a zowe.yaml.
 pub(crate) fn zowe_yaml(data: &[u8]) {
     let _ = with(|directory| directory.load_with("zowe.yaml", data));
 }
@@ -299,7 +297,6 @@ pub(crate) fn definitions(data: &[u8]) {
     }
 }
 
-/// The input is a file of users.
 pub(crate) fn users(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("users.yml", data)) else { return };
     let mut users: Vec<_> = config.logins.users().iter().map(|(user, _)| user).collect();
@@ -308,7 +305,6 @@ pub(crate) fn users(data: &[u8]) {
     assert!(config.logins.users().iter().all(|(_, hash)| hash.expose().starts_with("$argon2")));
 }
 
-/// The input is a file of permissions.
 pub(crate) fn saf_file(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("saf.yml", data)) else { return };
     // A reload of the file must give the same permissions.
@@ -334,12 +330,10 @@ pub(crate) fn saf_file(data: &[u8]) {
     }
 }
 
-/// The input is a file of identities.
 pub(crate) fn identities_file(data: &[u8]) {
     let _ = with(|directory| directory.load_with("identities.yml", data));
 }
 
-/// The input is a file of technical users.
 pub(crate) fn technical_users_file(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_rules(data)) else { return };
     for service in config.technical_users.keys() {

@@ -76,7 +76,6 @@ struct Message {
 }
 
 impl Message {
-    /// Returns the values of all headers with this name.
     fn all(&self, name: &str) -> Vec<&[u8]> {
         let named = self.headers.iter().filter(|(other, _)| other == name);
         named.map(|(_, value)| value.as_slice()).collect()
@@ -344,7 +343,6 @@ enum Peer {
     TrustedProxy,
 }
 
-/// Checks the conditions that every request to the service must meet.
 fn check_request(request: &Message, peer: Peer) {
     assert_eq!(request.all("host"), [SERVICE.as_bytes()]);
     for (name, want) in [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "https")] {
@@ -494,7 +492,6 @@ pub(crate) fn http1_client(data: &[u8]) {
     }
 }
 
-/// Checks the conditions that every response to the client must meet.
 fn check_response(response: &Message) {
     // The list does not contain `trailer`, because clients that accept trailers get this header.
     for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "te", "upgrade"] {

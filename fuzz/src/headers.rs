@@ -33,7 +33,6 @@ use crate::support::{
 /// A request that reached the service behind the layers.
 struct PassedOn {
     headers: HeaderMap,
-    /// The authenticated user.
     user: Option<String>,
 }
 

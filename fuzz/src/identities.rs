@@ -21,7 +21,6 @@ fn user(name: &str) -> UserId {
     UserId::new(name).expect("a valid user id")
 }
 
-/// The input is a client certificate in DER.
 pub(crate) fn certificate_der(data: &[u8]) {
     let Ok(certificate) = PeerCertificate::from_der(data.to_vec()) else { return };
     assert_eq!(certificate.der(), data);

@@ -17,7 +17,6 @@ const MAX_HOST: usize = 255;
 /// The maximum length of the request id of a trusted proxy. A longer id is left out.
 const MAX_ID: usize = 128;
 
-/// This text replaces a text that may contain a token.
 const TOKEN: &str = "(token)";
 
 /// Returns `User-Agent`, or `(token)` if it may contain a token. Characters that are not printable ASCII are replaced

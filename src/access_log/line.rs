@@ -96,7 +96,6 @@ fn write_json(Entry { head, status, total, facts }: &Entry, bytes: &mut Vec<u8>)
     line.end();
 }
 
-/// The times in a line, in the order of the fields.
 fn timers(facts: &RequestSnapshot, total: Duration) -> [(&'static str, Option<Duration>); 5] {
     [
         ("prepare_ms", facts.prepare),
