@@ -87,7 +87,6 @@ impl Auth {
         response
     }
 
-    /// Returns whether [`PAT`] is revoked.
     fn is_pat_revoked(&self) -> bool {
         let pat = verifier().verify(&PAT).expect("the PAT is valid");
         assert!(matches!(pat, VerifiedToken::Pat(_)));
@@ -126,7 +125,6 @@ fn login_basic() -> Caller {
     Caller::Authorization(HeaderValue::try_from(value).expect("Base64 is ASCII"))
 }
 
-/// Parses the JSON object in an accepted body, or in a response.
 fn object(body: &[u8]) -> Value {
     let value: Value = serde_json::from_slice(body).expect("an accepted body is JSON");
     assert!(value.is_object());

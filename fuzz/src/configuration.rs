@@ -249,8 +249,8 @@ pub(crate) fn yaml(data: &[u8]) {
             })
         };
         let plain = read(data);
-        // A comment before the document changes only the line numbers in problems. A directive or a byte order mark
-        // must be at the beginning of a document, so such documents are not tested.
+        // A comment before the document must change neither the permissions nor the number of problems. A directive or
+        // a byte order mark must be at the beginning of a document, so no comment is added before them.
         if data.starts_with(b"%") || data.starts_with("\u{feff}".as_bytes()) {
             return;
         }

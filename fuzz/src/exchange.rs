@@ -44,7 +44,6 @@ const BUFFER_SIZE: usize = 64 * 1024;
 /// This time is longer than every timeout of the gateway.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
-/// Runs the future on a new runtime, whose clock is paused.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -166,7 +165,6 @@ fn parse_body<'a>(
     Some(Parsed { message, rest })
 }
 
-/// Returns the first line and the bytes after it.
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.windows(2).position(|end| end == b"\r\n")?;
     Some((&bytes[..end], &bytes[end + 2..]))

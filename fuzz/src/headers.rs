@@ -172,7 +172,6 @@ pub(crate) fn cookies(data: &[u8]) {
     let PassedOn { headers, user } = once.expect("a failure is forwarded");
     check_cookies(&before, &headers);
     assert_eq!(user.as_deref(), expected_user(&before, true, false));
-    // A second pass changes nothing.
     let twice = authenticate(headers.clone(), true, false, OnFailure::Forward);
     assert_eq!(twice.expect("a failure is forwarded").headers, headers);
 }
@@ -309,7 +308,6 @@ fn connection_names(headers: &HeaderMap) -> Vec<Vec<u8>> {
     names.filter(|name| !FORWARDING.iter().any(|it| name == it.as_bytes())).collect()
 }
 
-/// The input consists of header lines.
 pub(crate) fn hop_by_hop(data: &[u8]) {
     let before = header_lines(data);
     let mut after = before.clone();
@@ -339,7 +337,6 @@ static TABLE: LazyLock<BTreeSet<&str>> = LazyLock::new(|| documented(|_| true));
 static OTHER_SPELLINGS: LazyLock<BTreeSet<&str>> =
     LazyLock::new(|| documented(|row| row.starts_with("| Other spellings")));
 
-/// The input consists of header lines.
 pub(crate) fn sanitize(data: &[u8]) {
     let before = header_lines(data);
     let layer = SanitizeLayer::new().with_headers([HeaderName::from_static("x-custom-user")]);

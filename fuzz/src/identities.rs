@@ -110,7 +110,7 @@ pub(crate) fn distinguished_name(data: &[u8]) {
 }
 
 /// The input consists of lines with filters for the client certificate. A line is `subject`, `issuer`, `both` or
-/// `fingerprint`, followed by a colon and a value.
+/// `fingerprint`, followed by a colon and a value. For `both`, the value is a subject and an issuer, separated by `|`.
 pub(crate) fn certificate_filters(data: &[u8]) {
     let filters: Vec<_> = lines(data, 30)
         .into_iter()
@@ -194,7 +194,7 @@ pub(crate) fn client_cert(data: &[u8]) {
     let Ok(Some(chain)) = forwarded_chain(&headers) else { return };
     assert!((1..=9).contains(&chain.len()));
     assert_eq!(headers.get_all("client-cert").iter().count(), 1);
-    // The same certificates, written as in RFC 9440, must give the same result.
+    // If the certificates of the chain are written again, in the form of RFC 9440, the same chain must be read.
     let spelled = |der: &Vec<u8>| format!(":{}:", BASE64_STANDARD.encode(der));
     let mut again = HeaderMap::new();
     let (leaf, intermediates) = chain.split_first().expect("a chain has a certificate");

@@ -22,7 +22,6 @@ fn received(peer: [u8; 4], headers: &HeaderMap) -> ConnectionInfo {
         .with_trusted_proxies(&TrustedProxies::new(is_trusted), headers)
 }
 
-/// The input consists of header lines.
 pub(crate) fn client_address(data: &[u8]) {
     let headers = header_lines(data);
     let direct = received([203, 0, 113, 5], &headers);

@@ -4,8 +4,8 @@ use tower_passticket::fuzzing::{accepts_answer, track_frames};
 
 use crate::support::header_lines;
 
-/// The rest of the input is the bytes of one direction of a WebSocket. They arrive in pieces. The first byte of the
-/// input is the size of a piece.
+/// The first byte of the input is the size of the pieces. The rest of the input is the bytes of one direction of a
+/// WebSocket, which arrive in pieces of this size.
 pub(crate) fn frames(data: &[u8]) {
     let Some((size, stream)) = data.split_first() else { return };
     let size = usize::from(*size).max(1);

@@ -105,18 +105,16 @@ pub(crate) fn scheme(data: &[u8]) {
     }
 }
 
-/// The peer of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
-    /// It has the certificate of a gateway that an operator has named.
+    /// The peer has the certificate of a gateway that an operator has named.
     NamedGateway,
-    /// It has the certificate of a user.
+    /// The peer has the certificate of a user.
     Client,
-    /// It has no certificate.
+    /// The peer has no certificate.
     Unknown,
 }
 
-/// Accepts no certificate.
 struct NoCertificate;
 
 impl VerifyClientCertificate for NoCertificate {
@@ -166,7 +164,6 @@ fn send(path: &str, is_post: bool, peer: Peer, headers: HeaderMap, body: &[u8]) 
     Response::from_parts(head, body.to_bytes())
 }
 
-/// Asserts the conditions that each response must meet.
 fn check(response: &Response<Bytes>) {
     let headers = response.headers();
     assert_eq!(headers["cache-control"], "no-store");

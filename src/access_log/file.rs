@@ -135,8 +135,8 @@ impl AccessLog {
     pub(super) fn put(&self, entry: Box<Entry>) {
         let Handle { entries, state, wake, .. } = &*self.0;
         let before = state.waiting.fetch_add(1, SeqCst);
-        // Sending does not wake the thread, because it polls the channel. The last branch wakes it when the queue is
-        // half full.
+        // Sending does not wake the thread, because the thread polls the channel. The last branch wakes the thread when
+        // the queue is half full.
         if state.is_closed.load(SeqCst) || entries.try_send(entry).is_err() {
             state.waiting.fetch_sub(1, SeqCst);
             let dropped = state.dropped.fetch_add(1, SeqCst) + 1;

@@ -128,7 +128,6 @@ impl Pending {
     }
 }
 
-/// Logs a request at the level `debug`.
 fn log(Entry { head, status, total, facts }: &Entry) {
     let code = facts.termination.map(Termination::code);
     tracing::debug!(
