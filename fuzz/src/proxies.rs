@@ -31,7 +31,7 @@ pub(crate) fn client_address(data: &[u8]) {
     let by_proxy = received([10, 0, 0, 1], &headers);
     let client = by_proxy.client().ip();
     if client == by_proxy.peer.ip() {
-        // The headers name no client.
+        // The gateway found no client in the headers.
     } else {
         assert!(by_proxy.is_from_trusted_proxy());
         assert!(!is_trusted(client) && !client.is_unspecified());
