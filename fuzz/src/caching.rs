@@ -60,8 +60,8 @@ pub(crate) fn answers(data: &[u8]) {
         let Some((status, value)) = &answer.status_and_json else { continue };
         if checked == Ok(()) {
             assert_eq!(*status, 200);
-            // A member that `CachingService` ignores may contain JSON that `Value` cannot hold, such as a number that
-            // is too large. In this case, this target cannot look for rules.
+            // `CachingService` ignores some members. Such a member may contain JSON that `Value` cannot hold, for
+            // example a very large number. In this case, this target cannot look for rules.
             let Some(value) = value else { continue };
             assert!(!is_revoked(value), "{value}");
         }

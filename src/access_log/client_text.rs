@@ -30,8 +30,8 @@ pub(super) fn user_agent(headers: &HeaderMap) -> Option<Box<str>> {
     Some(value.iter().take(MAX_USER_AGENT).map(printable).collect())
 }
 
-/// Returns `Referer` without its query, its fragment and its user. Returns `None` if it is not an absolute `http` or
-/// `https` URL, or if its host is too long or may contain a token.
+/// Returns `Referer` without its query, its fragment and its user. Returns `None` if the `Referer` is not an absolute
+/// `http` or `https` URL. Also returns `None` if the host is too long, or may contain a token.
 pub(super) fn referer(headers: &HeaderMap) -> Option<Box<str>> {
     let uri = Uri::try_from(headers.get(REFERER)?.as_bytes()).ok()?;
     let (scheme, host) = (uri.scheme_str()?, uri.host()?);
