@@ -39,7 +39,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [issuer, jwks_uri, audience, ca_file] = arguments.as_slice() else {
         return Err("write: oidc ISSUER JWKS_URI AUDIENCE CA_FILE".into());
     };
-    // The keys are fetched over TLS. The certificate of the server must come from this certificate authority.
+    // The keys are fetched over TLS. A certificate authority in `ca_file` must have issued the certificate of the
+    // server.
     let connector = Connector::builder().with_authorities(&std::fs::read(ca_file)?).build()?;
     let client = Client::new(connector, ClientLimits::default());
     let keys = IssuerKeys::fetched(issuer, JwksUrl::new(client, jwks_uri.parse()?)?);
@@ -81,8 +82,8 @@ async fn whoami(Extension(authorized): Extension<Authorized>) -> String {
     format!("{}\n", authorized.user())
 }
 
-/// Returns the verifier of the application's own tokens, with a cache for all tokens. In production, read the key from
-/// a file.
+/// Returns the verifier of the application's own tokens, with a cache of verified tokens. In production, read the key
+/// from a file.
 fn own_tokens() -> Result<Rs256Verifier, Box<dyn std::error::Error>> {
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     let key = SigningKey::from_pem(key.serialize_pem().as_bytes())?;
@@ -111,7 +112,7 @@ mod tests {
 
     const ISSUER: &str = "https://idp.example.com/";
 
-    /// The keys that the provider lists, each with the id `a` or `b`.
+    /// The private keys (PEM) whose public keys the provider lists. The id of a key is `a` or `b`.
     type Listed = Arc<Mutex<Vec<&'static str>>>;
 
     fn id(pem: &str) -> &'static str {
@@ -136,7 +137,6 @@ mod tests {
         jsonwebtoken::encode(&header, &all, &key).unwrap()
     }
 
-    /// Makes the router, with a provider that lists these keys.
     fn router(listed: &Listed, clock: &Arc<ManualClock>) -> Router {
         let listed = listed.clone();
         let fetch = move || -> FetchFuture {
@@ -184,8 +184,8 @@ mod tests {
         ] {
             assert_eq!(status(&router, &token).await, want, "{case}");
         }
-        // The provider adds a key. The verifier fetches the keys again when a token needs a new key, at most every
-        // 30 s.
+        // The provider adds a key. If a token names an unknown key, the verifier fetches the keys again, but at most
+        // every 30 s.
         *listed.lock().unwrap() = vec![a, b];
         assert_eq!(status(&router, &new).await, 401);
         clock.advance(Duration::from_secs(30));

@@ -68,9 +68,9 @@ where
     let applid = Applid::new("ZOWEAPPL")?;
     // In production, read keys from files with mode 0600.
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
-        // All requests of a user in one second get the same ticket. So the service must accept a ticket more than once
-        // (replay). If it does not, remove this line. Each ticket is then used only once, which limits the number of
-        // requests of each user.
+        // With this line, all requests of a user in one second get the same ticket. So the service must accept a ticket
+        // more than once (replay). If the service does not, remove this line. The gateway then uses each ticket only
+        // once, which limits the number of requests of each user.
         .with_replay(Replay::Allowed);
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     let key = SigningKey::from_pem(rsa.serialize_pem().as_bytes())?;
@@ -106,8 +106,8 @@ where
     let authenticator = Authenticator::new(verifier)
         .with_personal_access_tokens(revocations)
         .with_client_certificates(CommonNameMapper);
-    // In production, verify the services. Instead of this setting, call `with_authorities` with the certificates of the
-    // trusted CAs.
+    // In production, verify the certificates of the services: replace `with_verification` by `with_authorities`, with
+    // the certificates of the trusted CAs.
     let connector = Connector::builder().with_verification(Verification::Disabled).build()?;
 
     let routed = ServiceBuilder::new()

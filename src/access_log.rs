@@ -9,7 +9,7 @@
 //! A line contains no query. It contains these values of headers: `User-Agent`, `Referer` without its query, and the
 //! user id in a credential. If a trusted proxy sends the request, the line also contains `X-Request-Id` and the address
 //! of the proxy's client. A segment of a path that may contain a token is written as `(token)`. So a line contains no
-//! password, token, cookie or PassTicket. A client cannot forge a line, because all control characters are escaped or
+//! credential from a header or a query. A client cannot forge a line, because all control characters are escaped or
 //! replaced. The page "Access log" of the book describes each field.
 //!
 //! # When a line is written

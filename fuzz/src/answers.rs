@@ -1,5 +1,4 @@
-//! Fuzz targets for answers of other servers. Each function takes one fuzzer input, and panics if a property does not
-//! hold.
+//! Fuzz targets for answers of other servers.
 //!
 //! ZSS (Zowe System Services, a server on z/OS) maps identities to users. Zowe's SAF endpoint checks permissions in the
 //! security product of z/OS. API ML, the gateway of Zowe, says whether a token is still valid. Redis carries records
@@ -106,7 +105,6 @@ async fn answer(mut stream: DuplexStream, answer: Arc<[u8]>) {
     let _ = stream.read_to_end(&mut request).await;
 }
 
-/// An answer of the server.
 pub(crate) struct Answer {
     bytes: Arc<[u8]>,
     /// The status, and the body if it is JSON. `None` if the input also contains the head of the answer.
@@ -135,7 +133,6 @@ impl Answer {
         })
     }
 
-    /// Returns a connector to a server that gives this answer to every request.
     pub(crate) fn connector(&self) -> Connector {
         Connector(self.bytes.clone())
     }
@@ -176,8 +173,8 @@ pub(crate) fn saf(data: &[u8]) {
     }
 }
 
-/// The input is an answer of ZSS, in the form that [`Answer::new`] describes. ZSS gives this answer to two requests:
-/// for the user of a certificate, and for the user of a name. Both must have the same result.
+/// The input is an answer of ZSS, in the form that [`Answer::new`] describes. Two mappers ask ZSS: one for the user of
+/// a certificate, and one for the user of a name. ZSS gives both the same answer, so both must have the same result.
 pub(crate) fn zss(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let (certificate, identity) = block_on(async {

@@ -1,6 +1,6 @@
-//! Fuzz targets for requests to the auth API: bodies, and the header `Authorization: Basic`. Each function takes one
-//! fuzzer input, and panics if a property does not hold. The auth API is the set of the gateway's own endpoints for
-//! login, tokens and PassTickets. Names such as `login` and `ticket` are endpoints of this API. A PAT is a Personal
+//! Fuzz targets for requests to the auth API: bodies, and the header `Authorization: Basic`. The auth API is the set of
+//! the gateway's own endpoints for login, tokens and PassTickets. Names such as `login` and `ticket` are endpoints of
+//! this API. A target with such a name takes the body of a request to this endpoint as its input. A PAT is a Personal
 //! Access Token.
 
 use std::{num::NonZeroU32, sync::Arc};
@@ -30,7 +30,6 @@ use crate::{
     support::{CERTIFICATE, LOGIN_TOKEN, NOW, PAT, clock, ready, verifier, with_tokens},
 };
 
-/// The credential of a request.
 enum Caller {
     Anonymous,
     Certificate,
@@ -88,7 +87,6 @@ impl Auth {
         response
     }
 
-    /// Returns whether [`PAT`] is revoked.
     fn is_pat_revoked(&self) -> bool {
         let pat = verifier().verify(&PAT).expect("the PAT is valid");
         assert!(matches!(pat, VerifiedToken::Pat(_)));
@@ -101,8 +99,8 @@ impl Auth {
 }
 
 /// Asserts that the status is not 500. An error response must be JSON with a Zowe message. An error without
-/// `error_description` (a member of OAuth errors) must not set a cookie. Such an error must have the header
-/// `WWW-Authenticate` if and only if its status is 401.
+/// `error_description` (a member of OAuth errors) must not set a cookie. An error without `error_description` must have
+/// the header `WWW-Authenticate` if and only if its status is 401.
 fn check_answer(response: &Response<Bytes>) {
     let status = response.status();
     assert!(status != 500, "{response:?}");
@@ -127,7 +125,6 @@ fn login_basic() -> Caller {
     Caller::Authorization(HeaderValue::try_from(value).expect("Base64 is ASCII"))
 }
 
-/// Parses the JSON object in an accepted body, or in a response.
 fn object(body: &[u8]) -> Value {
     let value: Value = serde_json::from_slice(body).expect("an accepted body is JSON");
     assert!(value.is_object());
@@ -153,7 +150,6 @@ pub(crate) fn basic(data: &[u8]) {
     }
 }
 
-/// The input is a body of `login`.
 pub(crate) fn login(data: &[u8]) {
     let send = |body: &[u8]| Auth::new().send(Method::POST, "/login", Caller::Anonymous, body);
     let response = send(data);
@@ -177,8 +173,8 @@ pub(crate) fn login(data: &[u8]) {
     let other_password = "q".repeat(password.len());
     let first = send(Value::Object(body.clone()).to_string().as_bytes());
     if first.status() == 204 {
-        // `body` was accepted, but the input was refused because a field occurs twice in it. In `body`, each field
-        // occurs only once.
+        // The gateway refused the input, because a field occurs twice in it. It accepted `body`, which has each field
+        // only once.
         return;
     }
     body.insert("password".to_owned(), other_password.into());
@@ -186,7 +182,6 @@ pub(crate) fn login(data: &[u8]) {
     assert_eq!((first.status(), first.body()), (second.status(), second.body()));
 }
 
-/// The input is a body of `ticket`.
 pub(crate) fn ticket(data: &[u8]) {
     let response = Auth::new().send(Method::POST, "/ticket", Caller::CertificateAndToken, data);
     if response.status() != 200 {
@@ -203,7 +198,6 @@ pub(crate) fn ticket(data: &[u8]) {
     assert!(profile().evaluate(&user("LOGINUSR"), &ticket, now).is_ok());
 }
 
-/// The input is a body of `delegate/passticket`.
 pub(crate) fn delegate(data: &[u8]) {
     let response =
         Auth::new().send(Method::POST, "/delegate/passticket", Caller::Certificate, data);
@@ -277,7 +271,6 @@ fn form_text(text: &[u8]) -> String {
     String::from_utf8(decoded).expect("an accepted form is UTF-8")
 }
 
-/// The input is a body of `access-token/generate`.
 pub(crate) fn generate(data: &[u8]) {
     let response = Auth::new().send(Method::POST, "/access-token/generate", login_basic(), data);
     if response.status() != 200 {
@@ -301,7 +294,8 @@ pub(crate) fn generate(data: &[u8]) {
     assert!(listed.iter().all(|scope| pat.scopes().covers(scope)));
 }
 
-/// The input is a line with the query of `access-tokens`, and a body for the change or the rotation of a token.
+/// The input is a line with the query of `access-tokens`, followed by a body. The target sends this body twice: to
+/// change a token, and to rotate the token.
 pub(crate) fn access_tokens(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (query, body) = (&data[..end], data.get(end + 1..).unwrap_or_default());

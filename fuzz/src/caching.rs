@@ -60,17 +60,17 @@ pub(crate) fn answers(data: &[u8]) {
         let Some((status, value)) = &answer.status_and_json else { continue };
         if checked == Ok(()) {
             assert_eq!(*status, 200);
-            // `CachingService` accepts some JSON that `Value` cannot contain, such as a number that is too large, in a
-            // member that `CachingService` ignores. Then this target cannot look for rules.
+            // `CachingService` ignores some members. Such a member may contain JSON that `Value` cannot hold, for
+            // example a very large number. In this case, this target cannot look for rules.
             let Some(value) = value else { continue };
             assert!(!is_revoked(value), "{value}");
         }
     }
 }
 
-/// Returns whether there is a rule for `USER` or `svc` whose time is a text, and is later than 4,000,000,000,000 ms (in
-/// the year 2096). Such a rule revokes a PAT that is issued now. The keys of rules are hashes of a salt and a name.
-/// This function computes them only for the salt `salt!`, and returns `false` for any other salt.
+/// Returns whether `answer` has a rule for `USER` or `svc` that revokes a PAT of today. Only a rule whose time is a
+/// text, and is later than 4,000,000,000,000 ms (in the year 2096), counts. The key of a rule is a hash of the salt and
+/// a name. This function looks for rules only if the salt is `salt!`. For any other salt, it returns `false`.
 fn is_revoked(answer: &Value) -> bool {
     let salt = answer["value"].as_str().expect("there is a salt");
     if salt != "salt!" {

@@ -79,7 +79,6 @@ fn chunks(extension: &str) -> Vec<Chunk> {
     chunks
 }
 
-/// Reverses the escapes of a value.
 fn unescape(value: &str) -> String {
     let mut text = String::new();
     let mut rest = value;

@@ -1,6 +1,5 @@
-//! Fuzz targets for the files of a configuration. Each function takes one fuzzer input, and panics if a property does
-//! not hold. There is a directory that contains a valid configuration. Most targets write their input into one file of
-//! this directory, and load the configuration.
+//! Fuzz targets for the files of a configuration. A temporary directory contains a valid configuration. Most targets
+//! write their input into the file that their name describes, and load the configuration.
 
 use std::{
     fs,
@@ -23,9 +22,8 @@ use crate::support::{CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY
 
 /// A PassTicket key. Some files of the corpus contain this key where it does not belong, such as in a user id.
 const KEY: &str = "E001193519561977";
-/// A key for enhanced PassTickets. Some files of the corpus contain it where it does not belong.
+/// A key for enhanced PassTickets.
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
-/// The hash of a password.
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
 const EXAMPLE: &str = include_str!("../../crates/passticket-proxy/src/config/examples/zowe.yaml");
 
@@ -140,7 +138,7 @@ impl Directory {
         Ok(loaded?.config)
     }
 
-    /// Loads the configuration with an identity provider and a file of technical users with this content.
+    /// Loads the configuration with an identity provider. `content` is the content of the file of technical users.
     fn load_rules(&self, content: &[u8]) -> Result<Config, Problems> {
         let provider =
             "oidc: [{issuer: 'https://idp/a', jwksUri: 'https://idp/keys', audience: gw}]";
@@ -197,8 +195,8 @@ fn secrets() -> impl Iterator<Item = &'static str> {
     lines.filter(|line| !line.starts_with('-')).chain([KEY, ENHANCED, "BDS4zUmOv7TxUDVpVjZ8Lg"])
 }
 
-/// Returns whether each occurrence of the secret is a separate word. If a secret is only a part of a word, a problem
-/// may show this word as a value. But the key in the place of a problem never contains a secret.
+/// Returns whether each occurrence of the secret in `content` is a separate word. If a secret is only a part of a word,
+/// the gateway cannot recognize it, so a problem may show this word.
 fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     let secret = secret.as_bytes();
     let separates = |b: &u8| b" \t\r\n\"'{}[],".contains(b);
@@ -213,8 +211,9 @@ fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     })
 }
 
-/// Asserts that each problem is one line and shows no secret. If a problem has a line number in `file`, this line must
-/// be in the file, or directly after its end.
+/// Asserts that each problem is one line. Its text must show no secret that is a separate word of `content`. The key in
+/// the place of a problem must never contain a secret. If a problem has a line number in `file`, this line must be in
+/// the file, or directly after its end.
 fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
     // Both `\n` and `\r` break lines in YAML.
     let lines = content.iter().filter(|b| matches!(b, b'\n' | b'\r')).count() + 1;
@@ -250,8 +249,8 @@ pub(crate) fn yaml(data: &[u8]) {
             })
         };
         let plain = read(data);
-        // A comment before the document changes only the line numbers in problems. A directive or a byte order mark
-        // must be at the beginning of a document, so such documents are not tested.
+        // A comment before the document must change neither the permissions nor the number of problems. A directive or
+        // a byte order mark must be at the beginning of a document, so no comment is added before them.
         if data.starts_with(b"%") || data.starts_with("\u{feff}".as_bytes()) {
             return;
         }
@@ -278,7 +277,6 @@ pub(crate) fn yaml(data: &[u8]) {
     });
 }
 
-/// The input is a zowe.yaml.
 pub(crate) fn zowe_yaml(data: &[u8]) {
     let _ = with(|directory| directory.load_with("zowe.yaml", data));
 }
@@ -299,7 +297,6 @@ pub(crate) fn definitions(data: &[u8]) {
     }
 }
 
-/// The input is a file of users.
 pub(crate) fn users(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("users.yml", data)) else { return };
     let mut users: Vec<_> = config.logins.users().iter().map(|(user, _)| user).collect();
@@ -308,7 +305,6 @@ pub(crate) fn users(data: &[u8]) {
     assert!(config.logins.users().iter().all(|(_, hash)| hash.expose().starts_with("$argon2")));
 }
 
-/// The input is a file of permissions.
 pub(crate) fn saf_file(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("saf.yml", data)) else { return };
     // A reload of the file must give the same permissions.
@@ -334,12 +330,10 @@ pub(crate) fn saf_file(data: &[u8]) {
     }
 }
 
-/// The input is a file of identities.
 pub(crate) fn identities_file(data: &[u8]) {
     let _ = with(|directory| directory.load_with("identities.yml", data));
 }
 
-/// The input is a file of technical users.
 pub(crate) fn technical_users_file(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_rules(data)) else { return };
     for service in config.technical_users.keys() {

@@ -21,7 +21,8 @@ pub(crate) fn eureka(data: &[u8]) {
     let Ok(after) = registry.apply(delta.clone()) else { return };
     assert_eq!(Some(&*after.hash_code()), delta.hash_code());
     check_hash(&after);
-    // A delta contains the changes of the last minutes, so a client may apply the same change several times.
+    // A delta contains the changes of the last minutes, so a client may apply the same change several times. The second
+    // time must change nothing.
     assert_eq!(after.apply(delta.clone()).as_ref(), Ok(&after));
     let last = |id: &str, app: &str| {
         let changes = delta.instances().filter(|(it, _)| it.id == id && it.app == app);

@@ -32,7 +32,6 @@ fn compare(esm: Esm, text: &[u8]) -> Report {
     verify::compare(esm, &expected(esm), text, Timestamp::from_secs(1_704_114_010))
 }
 
-/// The input is the output of display commands.
 pub(crate) fn esm_listing(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let text = &*text;

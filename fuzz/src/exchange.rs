@@ -1,7 +1,6 @@
-//! Fuzz targets for whole exchanges between a client, the gateway and a service. Each function takes one fuzzer input,
-//! and panics if a property does not hold. The input contains either the bytes of the client or the bytes of the
-//! service. All connections are in memory. Tokio's clock is paused: when all tasks wait, the clock advances to the next
-//! timer.
+//! Fuzz targets for whole exchanges between a client, the gateway and a service. The input contains either the bytes of
+//! the client or the bytes of the service. All connections are in memory. Tokio's clock is paused: when all tasks wait,
+//! the clock advances to the next timer.
 
 use std::{
     collections::BTreeMap,
@@ -39,13 +38,12 @@ use crate::{
     support::{LOGIN_TOKEN, PAT, clock, header_lines, with_tokens},
 };
 
-/// The buffer size of a connection in memory. With a larger buffer, a run would spend most of its time on copies.
+/// The buffer size of a connection in memory. With a much larger buffer, a run would spend most of its time on copies.
 const BUFFER_SIZE: usize = 64 * 1024;
 
 /// This time is longer than every timeout of the gateway.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
-/// Runs the future on a new runtime, whose clock is paused.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -77,7 +75,6 @@ struct Message {
 }
 
 impl Message {
-    /// Returns the values of all headers with this name.
     fn all(&self, name: &str) -> Vec<&[u8]> {
         let named = self.headers.iter().filter(|(other, _)| other == name);
         named.map(|(_, value)| value.as_slice()).collect()
@@ -111,7 +108,7 @@ fn parse_request(bytes: &[u8]) -> Option<Parsed<'_>> {
 /// Returns `None` if the response is incomplete, and panics if it is malformed.
 ///
 /// A response without a length ends when the connection is closed. Such a response is incomplete unless
-/// `connection_ended`.
+/// `connection_ended` is `true`.
 fn parse_response<'a>(
     bytes: &'a [u8],
     method: &Method,
@@ -168,7 +165,6 @@ fn parse_body<'a>(
     Some(Parsed { message, rest })
 }
 
-/// Returns the first line and the bytes after it.
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.windows(2).position(|end| end == b"\r\n")?;
     Some((&bytes[..end], &bytes[end + 2..]))
@@ -322,7 +318,6 @@ fn check_requests(received: &[Message], log: &Log) {
     check_requests_from(Peer::Client, received, log);
 }
 
-/// Does the same as [`check_requests`], for requests that `peer` has sent.
 fn check_requests_from(peer: Peer, received: &[Message], log: &Log) {
     let forwarded = log.entries().forwarded;
     assert!(received.len() <= forwarded.len(), "{received:?} of {forwarded:?}");
@@ -346,7 +341,6 @@ enum Peer {
     TrustedProxy,
 }
 
-/// Checks the conditions that every request to the service must meet.
 fn check_request(request: &Message, peer: Peer) {
     assert_eq!(request.all("host"), [SERVICE.as_bytes()]);
     for (name, want) in [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "https")] {
@@ -496,7 +490,6 @@ pub(crate) fn http1_client(data: &[u8]) {
     }
 }
 
-/// Checks the conditions that every response to the client must meet.
 fn check_response(response: &Message) {
     // The list does not contain `trailer`, because clients that accept trailers get this header.
     for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "te", "upgrade"] {
@@ -551,8 +544,8 @@ fn request_with_tokens() -> Vec<u8> {
 }
 
 /// If bit 0 of the first byte is set, the client first sends [`request_with_tokens`]. If bit 1 is set, the client then
-/// sends the rest of the input unchanged. If not, the rest of the input describes HTTP/2 frames, with one byte each for
-/// type, flags, stream and length, then the payload.
+/// sends the rest of the input unchanged. If bit 1 is not set, the rest of the input describes HTTP/2 frames. The
+/// description of a frame has one byte each for type, flags, stream and length, and then the payload.
 pub(crate) fn http2_client(data: &[u8]) {
     let Some((choice, mut rest)) = data.split_first() else { return };
     let mut bytes = [PREFACE, &frame(4, 0, 0, &[])].concat();
@@ -599,8 +592,8 @@ fn check_frames(mut output: &[u8]) {
 
 // --- Bytes of a service ------------------------------------------------------------------------------
 
-/// A parsed input. The first byte selects the method, and whether the service closes the connection. The second
-/// byte is the offset at which the answer is split in two parts. The rest is the answer.
+/// A parsed input. The first byte selects the method, and whether the service closes the connection. The answer is
+/// split in two parts. The second byte, multiplied by 4, is the offset of the second part. The rest is the answer.
 struct Script {
     method: Method,
     service: ScriptedService,

@@ -33,7 +33,6 @@ use crate::support::{KEY, clock, verifier};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The password of all users.
 pub(crate) const PASSWORD: &str = "validPassword";
 /// The e-mail address of the user `OTHER`.
 pub(crate) const EMAIL: &str = "user@example.com";
@@ -64,7 +63,6 @@ pub(crate) fn user(name: &str) -> UserId {
     UserId::new(name).expect("a valid user id")
 }
 
-/// Returns the key profile for making and evaluating PassTickets.
 pub(crate) fn profile() -> KeyProfile {
     let applid = Applid::new(APPLID).expect("a valid APPLID");
     KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")

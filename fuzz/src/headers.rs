@@ -1,5 +1,5 @@
-//! Fuzz targets for request headers: cookies, credentials, hop-by-hop headers, and headers that clients may not send.
-//! Each function takes one fuzzer input, and panics if a property does not hold. A PAT is a Personal Access Token.
+//! Fuzz targets for request headers: cookies, credentials, hop-by-hop headers, and headers that clients may not send. A
+//! PAT is a Personal Access Token.
 
 use std::{collections::BTreeSet, convert::Infallible, sync::LazyLock};
 
@@ -33,7 +33,6 @@ use crate::support::{
 /// A request that reached the service behind the layers.
 struct PassedOn {
     headers: HeaderMap,
-    /// The authenticated user.
     user: Option<String>,
 }
 
@@ -173,7 +172,6 @@ pub(crate) fn cookies(data: &[u8]) {
     let PassedOn { headers, user } = once.expect("a failure is forwarded");
     check_cookies(&before, &headers);
     assert_eq!(user.as_deref(), expected_user(&before, true, false));
-    // A second pass changes nothing.
     let twice = authenticate(headers.clone(), true, false, OnFailure::Forward);
     assert_eq!(twice.expect("a failure is forwarded").headers, headers);
 }
@@ -310,7 +308,6 @@ fn connection_names(headers: &HeaderMap) -> Vec<Vec<u8>> {
     names.filter(|name| !FORWARDING.iter().any(|it| name == it.as_bytes())).collect()
 }
 
-/// The input consists of header lines.
 pub(crate) fn hop_by_hop(data: &[u8]) {
     let before = header_lines(data);
     let mut after = before.clone();
@@ -340,7 +337,6 @@ static TABLE: LazyLock<BTreeSet<&str>> = LazyLock::new(|| documented(|_| true));
 static OTHER_SPELLINGS: LazyLock<BTreeSet<&str>> =
     LazyLock::new(|| documented(|row| row.starts_with("| Other spellings")));
 
-/// The input consists of header lines.
 pub(crate) fn sanitize(data: &[u8]) {
     let before = header_lines(data);
     let layer = SanitizeLayer::new().with_headers([HeaderName::from_static("x-custom-user")]);
@@ -351,8 +347,8 @@ pub(crate) fn sanitize(data: &[u8]) {
         passed_on(service.clone(), request).map(|passed| passed.headers)
     };
     let Some(after) = pass(before.clone()) else {
-        // All requests of this target are GET. Of these, the layer rejects only WebSocket handshakes from a page of
-        // another origin.
+        // All requests of this target are GET. The layer rejects a GET request only if it is a WebSocket handshake of a
+        // page of another origin.
         let is_handshake = before.contains_key(UPGRADE) || before.contains_key(SEC_WEBSOCKET_KEY);
         assert!(before.contains_key(ORIGIN) && is_handshake);
         return;

@@ -1,5 +1,4 @@
-//! Fuzz targets for certificates, distinguished names, and names that are mapped to a user. Each function takes one
-//! fuzzer input, and panics if a property does not hold.
+//! Fuzz targets for certificates, distinguished names, and names that are mapped to a user.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue};
@@ -22,7 +21,6 @@ fn user(name: &str) -> UserId {
     UserId::new(name).expect("a valid user id")
 }
 
-/// The input is a client certificate in DER.
 pub(crate) fn certificate_der(data: &[u8]) {
     let Ok(certificate) = PeerCertificate::from_der(data.to_vec()) else { return };
     assert_eq!(certificate.der(), data);
@@ -112,7 +110,7 @@ pub(crate) fn distinguished_name(data: &[u8]) {
 }
 
 /// The input consists of lines with filters for the client certificate. A line is `subject`, `issuer`, `both` or
-/// `fingerprint`, followed by a colon and a value.
+/// `fingerprint`, followed by a colon and a value. For `both`, the value is a subject and an issuer, separated by `|`.
 pub(crate) fn certificate_filters(data: &[u8]) {
     let filters: Vec<_> = lines(data, 30)
         .into_iter()
@@ -196,7 +194,7 @@ pub(crate) fn client_cert(data: &[u8]) {
     let Ok(Some(chain)) = forwarded_chain(&headers) else { return };
     assert!((1..=9).contains(&chain.len()));
     assert_eq!(headers.get_all("client-cert").iter().count(), 1);
-    // The same certificates, written as in RFC 9440, must give the same result.
+    // If the certificates of the chain are written again, in the form of RFC 9440, the same chain must be read.
     let spelled = |der: &Vec<u8>| format!(":{}:", BASE64_STANDARD.encode(der));
     let mut again = HeaderMap::new();
     let (leaf, intermediates) = chain.split_first().expect("a chain has a certificate");

@@ -1,5 +1,4 @@
-//! Fuzz targets for tokens and keys of identity providers. Each function takes one fuzzer input, and panics if a
-//! property does not hold.
+//! Fuzz targets for tokens and keys of identity providers.
 
 use std::sync::LazyLock;
 
@@ -62,7 +61,6 @@ pub(crate) fn issuer_claims(data: &[u8]) {
     assert_eq!((name, identity.registry()), (Some(identity.name()), "idp"));
 }
 
-/// The input is a JWK set.
 pub(crate) fn jwk_sets(data: &[u8]) {
     let Ok(keys) = IssuerKeys::from_jwk_set(data) else { return };
     assert!(data.len() <= 64 * 1024);

@@ -1,6 +1,5 @@
 //! Fuzz targets for user ids, for APPLIDs (names of z/OS applications), and for texts in commands for the external
-//! security manager (ESM): RACF, ACF2 or Top Secret. Each function takes one fuzzer input, and panics if a property
-//! does not hold.
+//! security manager (ESM): RACF, ACF2 or Top Secret.
 
 use std::{fmt, str::FromStr};
 
@@ -69,8 +68,8 @@ fn text<T: FromStr<Err: fmt::Display>>(text: Option<&&str>, plain: &str) -> T {
 
 /// The input consists of lines with an e-mail address, a registry, a label, a subject and an issuer.
 ///
-/// Checks that a text cannot change the structure of a command. The commands are compared with those for harmless
-/// texts, such as `a@b`.
+/// Checks that a text cannot change the structure of a command. The target compares the commands with the commands for
+/// harmless texts, such as `a@b`.
 pub(crate) fn esm_texts(data: &[u8]) {
     let lines = lines(data, 5);
     let (email, registry) =

@@ -1,5 +1,4 @@
-//! Fuzz targets for paths of requests, and for URLs of services. Each function takes one fuzzer input, and panics if a
-//! property does not hold.
+//! Fuzz targets for paths of requests, and for URLs of services.
 
 use std::{convert::Infallible, sync::LazyLock};
 

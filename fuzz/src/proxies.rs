@@ -1,5 +1,5 @@
 //! Fuzz targets for the addresses that proxies in front of the gateway announce: `X-Forwarded-For`, `Forwarded`, and
-//! the PROXY protocol. Each function takes one fuzzer input, and panics if a property does not hold.
+//! the PROXY protocol.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -22,7 +22,6 @@ fn received(peer: [u8; 4], headers: &HeaderMap) -> ConnectionInfo {
         .with_trusted_proxies(&TrustedProxies::new(is_trusted), headers)
 }
 
-/// The input consists of header lines.
 pub(crate) fn client_address(data: &[u8]) {
     let headers = header_lines(data);
     let direct = received([203, 0, 113, 5], &headers);
@@ -32,7 +31,7 @@ pub(crate) fn client_address(data: &[u8]) {
     let by_proxy = received([10, 0, 0, 1], &headers);
     let client = by_proxy.client().ip();
     if client == by_proxy.peer.ip() {
-        // The headers name no client.
+        // The gateway found no client in the headers.
     } else {
         assert!(by_proxy.is_from_trusted_proxy());
         assert!(!is_trusted(client) && !client.is_unspecified());

@@ -1,5 +1,5 @@
-//! Fuzz targets for refused PassTickets (one-time passwords of z/OS): the header `Date` of a service, and the file with
-//! the stopped PassTickets.
+//! Fuzz targets for refused PassTickets (one-time passwords of z/OS): the header `Date` of a service, and the file that
+//! records for which users and keys the gateway makes no PassTickets.
 
 use tower_passticket::{
     clock::Timestamp,
@@ -27,7 +27,7 @@ pub(crate) fn file(data: &[u8]) {
     if first.restore(text).is_err() {
         return;
     }
-    // A second breaker that reads the text of the first one must stop PassTickets for the same users.
+    // A second breaker that reads the text of the first one must have the same report.
     let second = breaker();
     second.restore(&first.hand_over()).expect("the text of the breaker");
     assert_eq!(first.report(), second.report());

@@ -55,8 +55,8 @@ pub(crate) fn tickets(data: &[u8]) {
             }
         }
         Err(error) => {
-            // Replace all allowed characters with `A`, and all others with `!`. The error must stay the same. So it
-            // shows no part of the text, which may be a password.
+            // The text may be a password, so the error must show no part of it. To test this, replace all allowed
+            // characters with `A`, and all others with `!`. The error must stay the same.
             let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
             let other: String =
                 ticket.chars().map(|c| if is_allowed(c) { 'A' } else { '!' }).collect();

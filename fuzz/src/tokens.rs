@@ -1,5 +1,5 @@
-//! Fuzz targets for tokens: text, header, claims, scopes, fingerprints and public keys. Each function takes one fuzzer
-//! input, and panics if a property does not hold. A PAT is a Personal Access Token.
+//! Fuzz targets for tokens: text, header, claims, scopes, fingerprints and public keys. A PAT is a Personal Access
+//! Token.
 
 use std::{num::NonZeroUsize, sync::LazyLock};
 

@@ -1,11 +1,11 @@
-//! Fuzz targets for WebSockets: the boundaries of frames, and handshakes. Each function takes one fuzzer input, and
-//! panics if a property does not hold. The input comes from a client or a service.
+//! Fuzz targets for WebSockets: the boundaries of frames, and handshakes.
 
 use tower_passticket::fuzzing::{accepts_answer, track_frames};
 
 use crate::support::header_lines;
 
-/// The first byte of the input is the size of the pieces. The rest is the bytes of one direction.
+/// The first byte of the input is the size of the pieces. The rest of the input is the bytes of one direction of a
+/// WebSocket, which arrive in pieces of this size.
 pub(crate) fn frames(data: &[u8]) {
     let Some((size, stream)) = data.split_first() else { return };
     let size = usize::from(*size).max(1);
@@ -45,7 +45,6 @@ fn frame_end(frame: &[u8]) -> Option<usize> {
         length => (2, u64::from(length)),
     };
     let header = header + if second >= 128 { 4 } else { 0 };
-    // A frame without a payload ends with its header.
     let end = u64::try_from(header).ok()?.checked_add(length)?;
     usize::try_from(end).ok()
 }

@@ -1,5 +1,5 @@
 //! Fuzz target for the scheme endpoints of ZAAS. API ML's gateway calls such an endpoint to get the credential that a
-//! service receives, such as a PassTicket. The function takes one fuzzer input, and panics if a property does not hold.
+//! service receives, such as a PassTicket.
 
 use std::sync::Arc;
 
@@ -105,18 +105,16 @@ pub(crate) fn scheme(data: &[u8]) {
     }
 }
 
-/// The peer of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
-    /// It has the certificate of a gateway that an operator has named.
+    /// The peer has the certificate of a gateway that an operator has named.
     NamedGateway,
-    /// It has the certificate of a user.
+    /// The peer has the certificate of a user.
     Client,
-    /// It has no certificate.
+    /// The peer has no certificate.
     Unknown,
 }
 
-/// Accepts no certificate.
 struct NoCertificate;
 
 impl VerifyClientCertificate for NoCertificate {
@@ -166,7 +164,6 @@ fn send(path: &str, is_post: bool, peer: Peer, headers: HeaderMap, body: &[u8]) 
     Response::from_parts(head, body.to_bytes())
 }
 
-/// Asserts the conditions that each response must meet.
 fn check(response: &Response<Bytes>) {
     let headers = response.headers();
     assert_eq!(headers["cache-control"], "no-store");
@@ -181,8 +178,8 @@ fn check(response: &Response<Bytes>) {
     assert!(is_401 || !headers.contains_key("x-zowe-auth-failure"));
 }
 
-/// Returns the service in the header `X-Service-Id`, if there is exactly one such header. The library has its own code
-/// for this rule.
+/// Returns the service in the header `X-Service-Id`, if there is exactly one such header. This is a second
+/// implementation of a rule of the library.
 fn service(headers: &HeaderMap) -> Option<String> {
     let named: Vec<_> = headers.get_all("x-service-id").iter().collect();
     let [name] = named.as_slice() else { return None };

@@ -18,7 +18,6 @@ const MUTATIONS: usize = 150;
 /// The number of panics so far. It includes panics in tasks, which `catch_unwind` does not catch.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
-/// Returns the files of a target's corpus, with their content.
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     let Ok(entries) = fs::read_dir(&directory) else { return Vec::new() };

@@ -1,5 +1,5 @@
-//! Reads the texts of the client that the access log contains. Each text has a maximum length. All characters are
-//! printable ASCII, except the `…` at the end of a `Referer` that is cut off.
+//! Reads the texts that the client has sent, and that the access log contains. Each text has a maximum length. All
+//! characters are printable ASCII, except the `…` at the end of a `Referer` that is cut off.
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header::REFERER, header::USER_AGENT};
 
@@ -17,7 +17,6 @@ const MAX_HOST: usize = 255;
 /// The maximum length of the request id of a trusted proxy. A longer id is left out.
 const MAX_ID: usize = 128;
 
-/// This text replaces a text that may contain a token.
 const TOKEN: &str = "(token)";
 
 /// Returns `User-Agent`, or `(token)` if it may contain a token. Characters that are not printable ASCII are replaced
@@ -31,8 +30,8 @@ pub(super) fn user_agent(headers: &HeaderMap) -> Option<Box<str>> {
     Some(value.iter().take(MAX_USER_AGENT).map(printable).collect())
 }
 
-/// Returns `Referer` without its query, its fragment and its user. Returns `None` if it is not an absolute `http` or
-/// `https` URL, or if its host is too long or may contain a token.
+/// Returns `Referer` without its query, its fragment and its user. Returns `None` if the `Referer` is not an absolute
+/// `http` or `https` URL. Also returns `None` if the host is too long, or may contain a token.
 pub(super) fn referer(headers: &HeaderMap) -> Option<Box<str>> {
     let uri = Uri::try_from(headers.get(REFERER)?.as_bytes()).ok()?;
     let (scheme, host) = (uri.scheme_str()?, uri.host()?);
@@ -53,8 +52,8 @@ pub(super) fn client_request_id(
     headers: &HeaderMap,
     connection: Option<&ConnectionInfo>,
 ) -> Option<Box<str>> {
-    // A proxy may add a header to a request that already has one. Then there are two values, and this function returns
-    // neither.
+    // If the client has sent `X-Request-Id`, and the proxy adds another one, the request has two ids. This function
+    // then returns neither.
     let mut values = headers.get_all(&X_REQUEST_ID).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     connection.filter(|connection| connection.is_from_trusted_proxy())?;

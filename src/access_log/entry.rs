@@ -22,10 +22,9 @@ pub(super) struct Entry {
     pub(super) facts: RequestSnapshot,
 }
 
-/// The facts that are known when the request arrives.
+/// The facts that are known when the request arrives, at `time`.
 #[derive(Debug)]
 pub(super) struct EntryHead {
-    /// The time when the request arrived.
     pub(super) time: Timestamp,
     pub(super) request_id: RequestId,
     pub(super) client_request_id: Option<Box<str>>,

@@ -34,10 +34,11 @@ const WRITE_ERRORS: Description = Description::counter(
 
 /// A file with one line for each request. Clones are handles to the same file.
 ///
-/// - A thread writes the lines. A request never waits for it. If the queue is full, the line is dropped and counted.
-///   When there is room again, the thread writes a line that reports the number of dropped lines.
-/// - If the queue is empty, the thread looks again after 100 ms. If the thread has just written lines, it looks again
-///   after 5 ms. If the process is killed, the lines in the queue are lost. After the last handle was dropped, and in [`close`](Self::close), the thread writes the lines in the queue.
+/// - A thread writes the lines. A request never waits for the thread. If the queue is full, the line is dropped and
+///   counted. When there is room again, the thread writes a line that reports the number of dropped lines.
+/// - The thread reads the queue every 5 ms while requests arrive, and otherwise every 100 ms. When the last handle is
+///   dropped, or [`close`](Self::close) is called, the thread writes the lines in the queue. If the process is killed,
+///   these lines are lost.
 /// - When the file reaches its maximum size, the thread renames it and starts a new file. If another program renames or
 ///   removes the file, for example logrotate, the thread opens a new file within a second, or immediately after
 ///   [`reopen`](Self::reopen).
@@ -54,7 +55,7 @@ struct Handle {
 }
 
 impl AccessLog {
-    /// Opens or creates the file at `path`, and starts the thread that writes. This call blocks while it works on the
+    /// Opens or creates the file at `path`, and starts the thread that writes. This call blocks, because it opens the
     /// file.
     ///
     /// # Errors
@@ -92,7 +93,7 @@ impl AccessLog {
     }
 
     /// Returns [`Health::Up`] while the thread runs, the last write did not fail, and the file at the path could be
-    /// opened. A full queue does not change the result. It only increases [`dropped`](Self::dropped).
+    /// opened. A full queue only increases [`dropped`](Self::dropped).
     pub fn health(&self) -> Health {
         let path = self.path().display();
         let has_ended = self.writer().as_ref().is_none_or(JoinHandle::is_finished);
@@ -107,8 +108,8 @@ impl AccessLog {
         }
     }
 
-    /// Opens the file at the path again, if another program has renamed or removed the open file. The thread does this
-    /// shortly after this call.
+    /// Wakes the thread. If another program has renamed or removed the open file, the thread then opens the file at the
+    /// path again.
     pub fn reopen(&self) {
         self.0.state.must_reopen.store(true, SeqCst);
         self.0.wake.unpark();
@@ -134,7 +135,8 @@ impl AccessLog {
     pub(super) fn put(&self, entry: Box<Entry>) {
         let Handle { entries, state, wake, .. } = &*self.0;
         let before = state.waiting.fetch_add(1, SeqCst);
-        // The thread polls the channel, so sending never wakes it.
+        // Sending does not wake the thread, because the thread polls the channel. The last branch wakes the thread when
+        // the queue is half full.
         if state.is_closed.load(SeqCst) || entries.try_send(entry).is_err() {
             state.waiting.fetch_sub(1, SeqCst);
             let dropped = state.dropped.fetch_add(1, SeqCst) + 1;
@@ -151,8 +153,8 @@ impl AccessLog {
 }
 
 impl Drop for Handle {
-    /// Wakes the thread, which writes the lines in the queue and ends. Does not wait for the thread, because a request
-    /// may drop the last handle.
+    /// Wakes the thread, which writes the lines in the queue and ends. Does not wait for the thread, because the last
+    /// handle may be dropped within a request, which must not block.
     fn drop(&mut self) {
         self.state.is_closed.store(true, SeqCst);
         self.wake.unpark();

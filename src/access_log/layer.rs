@@ -29,11 +29,9 @@ use crate::{
 /// Writes a line to the access log when a request has ended. Also logs each request at the level `debug`, with the
 /// target `tower_passticket::requests`.
 ///
-/// Use it as the outermost layer, so that the line also describes requests that other layers refuse. The layer gives
-/// the request a [`RequestId`], unless it has one. If there is no access log, and the level `debug` is off, the layer
-/// only passes requests on.
-///
-/// The response body is a [`LoggedBody`].
+/// Use this layer as the outermost layer, so that it also logs requests that other layers refuse. If there is no access
+/// log, and the level `debug` is off, the layer only passes requests on. Otherwise, it gives each request a
+/// [`RequestId`], unless the request already has one.
 #[derive(Clone, Debug, Default)]
 pub struct AccessLogLayer {
     log: Option<AccessLog>,
@@ -130,7 +128,6 @@ impl Pending {
     }
 }
 
-/// Logs a request at the level `debug`.
 fn log(Entry { head, status, total, facts }: &Entry) {
     let code = facts.termination.map(Termination::code);
     tracing::debug!(
@@ -187,7 +184,8 @@ pin_project! {
 
     impl<F> PinnedDrop for AccessLogFuture<F> {
         fn drop(this: Pin<&mut Self>) {
-            // The request has no response yet. So its client has disconnected, or the server has cancelled the request.
+            // The future is dropped before it has returned a response. So the client has disconnected, or the server
+            // has cancelled the request.
             if let Some(pending) = this.project().pending.take() {
                 pending.facts.end_now(Cause::Client);
             }
@@ -229,8 +227,7 @@ fn answered<B: Body>(response: Response<B>, mut pending: Box<Pending>) -> Respon
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let facts = pending.facts.clone();
-        // If no tunnel is open, the request has ended. Then `keep_until_tunnel_ends` returns `pending`, and dropping it
-        // writes the line.
+        // If no tunnel is open, `keep_until_tunnel_ends` returns `pending`, and dropping `pending` writes the line.
         drop(facts.keep_until_tunnel_ends(pending));
         return response.map(|inner| LoggedBody { inner, logged: None });
     }
@@ -268,13 +265,13 @@ struct Logged {
 }
 
 impl Logged {
-    /// Writes the line of a request whose whole body was passed on.
+    /// Writes the line after the whole response body was passed on.
     #[cold]
     fn finish(self) {
         self.pending.facts.add_bytes_out(self.bytes);
     }
 
-    /// Writes the line of a request whose body failed.
+    /// Writes the line after the response body has failed.
     #[cold]
     fn fail(self, cause: Cause) {
         let facts = self.pending.facts.clone();
@@ -282,7 +279,7 @@ impl Logged {
         self.finish();
     }
 
-    /// Writes the line of a request whose body is dropped.
+    /// Writes the line when the response body is dropped. `has_ended` says whether the inner body was at its end.
     #[cold]
     fn abort(self, has_ended: bool) {
         if has_ended { self.finish() } else { self.fail(Cause::Client) }
@@ -361,7 +358,8 @@ where
     }
 }
 
-/// Returns the party that caused the failure of a body.
+/// Returns [`Cause::ServiceTimeout`] if the service was too slow to send the body, and [`Cause::Service`] for any other
+/// error.
 fn cause_of(error: &(dyn StdError + 'static)) -> Cause {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl AccessLogFormat {
-    /// Appends a line with its newline.
+    /// Appends the line of `entry`, and a newline.
     pub(super) fn write(self, entry: &Entry, bytes: &mut Vec<u8>) {
         match self {
             Self::Json => write_json(entry, bytes),
@@ -96,7 +96,6 @@ fn write_json(Entry { head, status, total, facts }: &Entry, bytes: &mut Vec<u8>)
     line.end();
 }
 
-/// The times in a line, in the order of the fields.
 fn timers(facts: &RequestSnapshot, total: Duration) -> [(&'static str, Option<Duration>); 5] {
     [
         ("prepare_ms", facts.prepare),
@@ -175,7 +174,7 @@ fn apache_time(time: Timestamp, bytes: &mut Vec<u8>) {
 }
 
 /// Writes a text as Apache does: with a backslash before `"` and `\`, and with `\xHH` for a byte that is not printable
-/// ASCII. So a text ends neither its field nor its line.
+/// ASCII. So a text cannot end its field or its line.
 fn escape(text: &str, bytes: &mut Vec<u8>) {
     for byte in text.bytes() {
         match byte {

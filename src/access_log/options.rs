@@ -56,9 +56,9 @@ impl AccessLogOptions {
         Self { queue: requests, ..self }
     }
 
-    /// Sets the maximum size of the file in bytes. Before a write that would make the file longer, the file rotates.
-    /// The file can become longer if several processes write to it, if a rotation fails, or if one write (about 64 KiB)
-    /// is larger than this size.
+    /// Sets the maximum size of the file in bytes. Before a write that would exceed this size, the file rotates. The
+    /// file can still become larger: if several processes write to it, if a rotation fails, or if a single write (about
+    /// 64 KiB) is larger than this size.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }

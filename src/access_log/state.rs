@@ -11,8 +11,8 @@ use super::options::AccessLogOptions;
 pub(super) struct State {
     pub(super) path: PathBuf,
     pub(super) options: AccessLogOptions,
-    /// The number of requests that are in the queue or that a thread is adding. A thread increments this number before
-    /// it reads `is_closed`.
+    /// The number of requests that are in the queue, or that a thread is about to add. A thread increments this number
+    /// before it reads `is_closed`. So if `is_closed` is `true` and this number is 0, no more requests are added.
     pub(super) waiting: AtomicUsize,
     pub(super) is_closed: AtomicBool,
     pub(super) must_reopen: AtomicBool,

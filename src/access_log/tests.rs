@@ -65,8 +65,8 @@ impl Body for Frames {
     }
 }
 
-/// Sends a request through the layer, and polls the response body until it has no frame. Then drops the request.
-/// Returns the line of the access log.
+/// Sends a request through the layer, and polls the response body until it has no frame. Then drops the body, or the
+/// future of the request if it has no response. Returns the line of the access log.
 fn logged(response: impl FnOnce() -> Option<Response<Frames>>) -> Value {
     let (_directory, path) = file();
     let log = AccessLog::open(&path, AccessLogOptions::default()).unwrap();
@@ -147,7 +147,6 @@ fn without_a_log_a_request_gets_no_request_facts() {
     assert_eq!(response.into_body().size_hint().lower(), 0);
 }
 
-/// Sends this number of requests.
 fn send(log: &AccessLog, requests: usize) {
     let service = service_fn(|_: Request<()>| {
         ready(Ok::<_, Infallible>(Response::new(Frames(Vec::new(), AtEnd::Ends))))
