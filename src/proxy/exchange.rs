@@ -7,7 +7,7 @@
 //! 1. **No connection**: nothing was sent, so a request of any method is sent to another instance, with the same
 //!    credential. If no other instance may get the request, the gateway connects to the same instance once more, but
 //!    only if this instance has refused the connection. A new connection that closes before the request is sent counts
-//!    as refused. After a timeout, the request is not sent again.
+//!    as refused. If connecting takes too long, the request is not sent again.
 //! 2. **The connection ended before a byte of the response**:
 //!    - A request with an idempotent method and without a body is sent to another instance. If its user is sticky (all
 //!      requests of this user go to one instance), it is sent to the same instance again.
@@ -60,12 +60,10 @@ use crate::{
     passticket::{Replay, UserId},
 };
 
-/// After a timeout, the gateway ejects the instance (sends it no requests for some time) only if the instance had at
-/// least this time to accept the connection. If the response timeout is shorter, the response timeout is used in place
-/// of this time.
+/// To eject an instance means to send it no requests for some time. The gateway ejects an instance that had at least
+/// this time to accept a connection, and did not accept it. If the response timeout is shorter, it replaces this time.
 const MIN_CONNECT_TIME: Duration = Duration::from_secs(1);
 
-/// A request on its way to a service.
 pub(super) struct Exchange<C, B> {
     attempt: Attempt<C, B>,
     state: State<B>,
@@ -108,7 +106,7 @@ pub(super) struct Attempt<C, B> {
     /// The time that the instance may take to answer after the last part of the request was sent.
     timeout: Duration,
     in_flight: Option<InFlight>,
-    /// Whether the service accepts the credential of the request twice.
+    /// Whether the service accepts the credential of the request more than once.
     replay: Replay,
     /// Whether another instance may get the request.
     may_move: bool,
@@ -270,7 +268,6 @@ impl<C, B> Exchange<C, B> {
         self.attempt.target().upstream()
     }
 
-    /// Returns how long the service may take to answer.
     pub(super) fn timeout(&self) -> Duration {
         self.attempt.timeout
     }
@@ -342,7 +339,7 @@ where
 
     /// Waits for the head of the response. Fails if the head has not arrived within the [timeout](Self::timeout). This
     /// time begins with the exchange. It begins again when a wait in the queue ends, and with each frame of the
-    /// request's body. `credential` is the credential of the request.
+    /// request's body.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -463,8 +460,8 @@ where
                 self.attempt.may_move || error.is_refused()
             }
             ConnectError::TimedOut => {
-                // A second attempt has only the time that the first attempt has left. If this time was short, a timeout
-                // does not show that the instance is down.
+                // A second attempt has only the rest of the time of the first attempt. If this rest was short, a
+                // timeout does not show that the instance is down.
                 if self.attempt.began.elapsed() >= self.attempt.timeout.min(MIN_CONNECT_TIME) {
                     self.attempt.eject(&NotInTime);
                 }
@@ -567,7 +564,6 @@ where
     }
 }
 
-/// Returns a copy of the head of a request.
 fn copy_of<B>(request: &Request<B>) -> request::Parts {
     let (mut head, ()) = Request::new(()).into_parts();
     head.method = request.method().clone();

@@ -21,7 +21,7 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
 /// The gateway keeps a value of a trusted proxy if the value has at most this many bytes. If a list of client addresses
-/// is longer, the gateway keeps only the address of the client. The gateway removes any other longer value.
+/// is longer, the gateway keeps only the address of the client. If any other value is longer, the gateway removes it.
 const MAX_KEPT: usize = 4096;
 
 /// Caches the values that usually stay the same for all requests of a connection. Without the cache, formatting the
@@ -82,8 +82,8 @@ pub(super) struct ServiceHeaders<'a> {
 /// The gateway appends its values to the values of a trusted proxy. It replaces the values of any other peer, because
 /// any client can send such values (CVE-2025-41235).
 ///
-/// If a request of a trusted proxy has `X-Forwarded-For`, the gateway replaces the header `Forwarded` of the request. A
-/// proxy that writes only `X-Forwarded-For` may forward a header `Forwarded` that its client sent.
+/// If a request of a trusted proxy has `X-Forwarded-For`, the gateway replaces the header `Forwarded` of the request.
+/// The reason: a proxy that writes only `X-Forwarded-For` may forward a header `Forwarded` that its client sent.
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,

@@ -63,7 +63,6 @@ impl Progress {
         Self { start: Instant::now(), shared, facts: facts.cloned() }
     }
 
-    /// Returns the facts about the request, if an outer layer needs them.
     pub(super) fn facts(&self) -> Option<&RequestFacts> {
         self.facts.as_ref()
     }
@@ -97,7 +96,6 @@ impl Progress {
         }
     }
 
-    /// Returns whether the request has no body.
     pub(super) fn has_no_body(&self) -> bool {
         self.shared.is_none()
     }
@@ -301,7 +299,6 @@ fn keep_announced(trailers: &mut HeaderMap, announced: Option<&AnnouncedTrailers
 }
 
 pin_project! {
-    /// The body of a request to a service.
     #[derive(Debug)]
     pub(super) struct RequestBody<B> {
         #[pin]
@@ -336,7 +333,6 @@ impl<B: Body> RequestBody<B> {
         Self { kind: Kind::Own { body } }
     }
 
-    /// Returns an empty body, for a request without a body.
     pub(super) fn empty() -> Self {
         Self { kind: Kind::Empty }
     }

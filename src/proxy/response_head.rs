@@ -50,7 +50,6 @@ pub(super) struct Context<'a> {
     /// Whether the credential of the request permits only some requests to the service. If so, the client must not get
     /// a session of the service, because the session would permit all requests.
     pub(super) is_restricted: bool,
-    /// Whether the client accepts trailers.
     pub(super) accepts_trailers: bool,
 }
 
@@ -172,13 +171,13 @@ pub(super) fn prepare<B: Body>(
     Ok(if seen.events { BodyKind::Events } else { BodyKind::Message })
 }
 
-/// With this header, a service lets its script answer the browser's requests for more paths than those below the
-/// directory of the script (Service Workers, W3C).
+/// A script of a service may be a service worker, which answers requests of the browser (Service Workers, W3C). By
+/// default, it answers requests for paths below its own directory. This header permits more paths.
 const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
 
-/// Returns whether the header allows only paths of the service. With more paths, a script of the service could later
-/// answer the browser's requests for pages of other services and of the gateway. One of these pages asks for the
-/// password.
+/// Returns whether the header allows only paths of the service. If the header allowed more paths, a script of the
+/// service could later answer the browser's requests for pages of other services and of the gateway. One of these pages
+/// asks for the password.
 fn keeps_service_worker(headers: &HeaderMap, route: &Route) -> bool {
     headers.get_all(SERVICE_WORKER_ALLOWED).iter().all(|value| {
         let rest = value.as_bytes().strip_prefix(b"/");
@@ -298,7 +297,6 @@ fn rewrite_cookie(
     if has_changed { HeaderValue::try_from(rewritten).ok() } else { None }
 }
 
-/// Returns the value of the attribute `Path` of a cookie.
 fn path_of(attribute: &[u8]) -> Option<&[u8]> {
     let at = attribute.iter().position(|b| *b == b'=')?;
     let (name, path) = (attribute[..at].trim_ascii(), attribute[at + 1..].trim_ascii());

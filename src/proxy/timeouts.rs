@@ -101,7 +101,7 @@ impl ForwardTimeouts {
         self.idle
     }
 
-    /// Returns how long a request waits for a connection when all permitted connections are in use.
+    /// Returns how long a request may wait for a connection when all permitted connections are in use.
     pub fn queue(&self) -> Duration {
         self.queue
     }

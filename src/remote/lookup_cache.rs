@@ -130,7 +130,8 @@ where
         self.get_or_look_up(key, look_up, is_cached, release).await
     }
 
-    /// Removes the result for `key`, and returns its value. If a look-up of `key` is running, its result is not cached.
+    /// Removes the result for `key`, and returns its value. If a look-up of `key` is running, the result of this
+    /// look-up is not cached.
     pub fn remove(&self, key: &K) -> Option<V> {
         let (_, entry) = self.entries.remove(key)?;
         entry.result.ok().flatten()

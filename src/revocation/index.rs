@@ -58,7 +58,6 @@ struct Issued {
     counts: PatCounts,
 }
 
-/// The functions that are called after revocations.
 #[derive(Default)]
 struct Listeners(Mutex<Vec<RevocationListener>>);
 
@@ -240,7 +239,6 @@ impl RevocationIndex {
         }
     }
 
-    /// Returns all entries as text, so that tests can compare them.
     #[cfg(all(test, feature = "store"))]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
         // `Debug` writes only a part of a fingerprint.
@@ -312,7 +310,6 @@ fn raise<K: Hash + Eq, S: BuildHasher + Clone>(
     }
 }
 
-/// Removes the entries that are no longer needed, and returns their number.
 fn retain<K: Hash + Eq, S: BuildHasher + Clone>(
     map: &DashMap<K, Timestamp, S>,
     is_needed: impl Fn(Timestamp) -> bool,

@@ -140,14 +140,12 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     let of_six = pat("six", "a", NOW, 90);
     assert_eq!(check(&store, &of_six), BY_USER);
 
-    // A reopened store has all revocations.
     let store = reopen(Some(store));
     assert_eq!((check(&store, &revoked), check(&store, &not_revoked)), (BY_TOKEN, Ok(())));
     assert_eq!((check(&store, &of_two), check(&store, &before)), (BY_USER, BY_SERVICE));
     assert_eq!((check(&store, &of_six), check(&store, &later)), (BY_USER, Ok(())));
     assert_eq!(check_logins(&store), (BY_TOKEN, Ok(())));
 
-    // Eviction removes only revocations that have no effect any more.
     let evict = |store: &S, now| {
         let Evicted { tokens, users, services } = block_on(store.evict(at(now))).unwrap();
         (tokens, users, services)
@@ -207,7 +205,6 @@ fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S)
     for revoked in [&ahead, &of_other, &ahead_again] {
         assert_eq!(check(&store, revoked), BY_TOKEN);
     }
-    // The revocations are removed when the tokens expire.
     let evicted = block_on(store.evict(ahead.expires_at())).unwrap();
     assert_eq!((evicted.tokens, evicted.users, evicted.services), (3, 1, 2));
 }
@@ -421,7 +418,6 @@ mod durable {
         assert!(store.is_known(&user, network([192, 0, 2, 3]), now, DAY));
         assert!(!store.is_known(&user, network([192, 0, 3, 3]), now, DAY));
         assert!(!store.is_known(&user, network([192, 0, 2, 1]), now.plus(DAY * 2), DAY));
-        // The eviction removes the networks that are too old.
         store.trust_clock(now.plus(DAY * 91)).await.unwrap();
         store.evict(now.plus(DAY * 91)).await.unwrap();
         assert!(!store.is_known(&user, network([192, 0, 2, 1]), now, DAY));
@@ -633,7 +629,6 @@ mod durable {
         fs::copy(&copy, &path).unwrap();
         assert_fails("FOUR");
         assert!(block_on(store.register((&pat("one", "a", NOW, 90)).into())).is_err());
-        // Nothing was written to the copy.
         assert_eq!(fs::read(&path).unwrap(), fs::read(&copy).unwrap());
 
         fs::rename(&away, &path).unwrap();

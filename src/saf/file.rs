@@ -20,7 +20,7 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// A profile of one class. It protects the resources of the class that its name matches. The profile lists the users
+/// A profile of one class. It protects each resource of this class that matches its name. The profile lists the users
 /// who have access to these resources, and their access levels.
 #[derive(Clone, Debug)]
 pub struct Profile {

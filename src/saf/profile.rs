@@ -240,7 +240,6 @@ fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {
     }
 }
 
-/// Returns the first qualifier and the other qualifiers.
 fn split_first_qualifier(names: &str) -> (&str, Option<&str>) {
     match names.bytes().position(|b| b == b'.') {
         Some(period) => (&names[..period], Some(&names[period + 1..])),

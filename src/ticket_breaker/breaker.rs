@@ -37,8 +37,8 @@ use crate::{
 /// tries again to save a state that could not be saved.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Watches whether services accept PassTickets, and stops tickets that they would refuse. Clones share the state. See
-/// the [module](super).
+/// Watches whether services accept PassTickets. After too many refusals, it stops the making of PassTickets for the
+/// user or the key. Clones share the state. See the [module](super).
 ///
 /// A [`PassTicketScheme`](crate::layer::PassTicketScheme) with a breaker asks it before each ticket. The proxy
 /// (`proxy::Forward`) reports the answers. Run [`run`](Self::run) in a runtime while the breaker is used.
@@ -77,7 +77,7 @@ impl TicketBreaker {
         let _ = self.0.others.set(others);
     }
 
-    /// Writes a record to `audit` when tickets are stopped or resumed.
+    /// Writes a record to `audit` when the making of tickets is stopped or resumed.
     pub fn set_audit(&self, audit: Audit) {
         self.0.audit.store(Arc::new(audit));
     }
@@ -113,15 +113,16 @@ impl TicketBreaker {
         }
     }
 
-    /// Returns a generator that makes no ticket if tickets of the user and APPLID are stopped. It is for tickets whose
-    /// use the gateway does not see, such as those of the auth API.
+    /// Returns a generator that makes no ticket if the breaker has stopped tickets for the user and APPLID. The
+    /// generator is for tickets whose use the gateway does not see, such as those of the auth API.
     pub fn guard<G: PassTicketGenerator>(&self, generator: G) -> GuardedGenerator<G> {
         GuardedGenerator::new(self.0.clone(), generator)
     }
 
-    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. For
-    /// all users, also ends the stops of the keys. Returns how many pairs of user and APPLID had refusals, plus how
-    /// many keys were stopped. An operator uses this function after the cause of the refusals was removed.
+    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. If
+    /// `user` is `None`, the breaker also makes tickets with stopped keys again. Returns how many pairs of user and
+    /// APPLID had refusals, plus how many keys were stopped. An operator uses this function after the cause of the
+    /// refusals was removed.
     pub fn resume(&self, applid: Option<Applid>, user: Option<UserId>) -> usize {
         let mut machine = self.0.machine();
         let changes = machine.resume(applid, user);
@@ -204,8 +205,8 @@ impl TicketBreaker {
         Ok(())
     }
 
-    /// Continues without the state of the last process, because it cannot be read. For each key, one ticket of one user
-    /// is tried at a time until one is accepted. Call this before the first ticket.
+    /// Continues without the state of the last process, because it cannot be read. For each key, the breaker permits
+    /// one ticket of one user at a time, until a service accepts one. Call this before the first ticket.
     pub fn begin_without_state(&self) {
         self.0.machine().doubt_all_keys();
     }

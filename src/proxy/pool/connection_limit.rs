@@ -29,8 +29,8 @@ use super::lock::lock;
 use crate::{layer::ServiceProtocol, proxy::counts::ForwardCounts};
 
 /// A request may overtake the first waiter of the queue if it began to wait less than this time after the first waiter.
-/// If no request could overtake, the gateway would close most connections at the limit, because the first waiter
-/// usually belongs to another runtime than the free connection.
+/// The reason: the first waiter usually belongs to another runtime than the free connection. If no request could
+/// overtake this waiter, the gateway would close most connections at the limit.
 const MAX_OVERTAKEN: Duration = Duration::from_millis(250);
 
 /// The limit for one instance. `T` is a connection.
@@ -113,7 +113,6 @@ impl<T> ConnectionLimit<T> {
         &self.counts
     }
 
-    /// Adds a pool of idle connections.
     pub(super) fn add_pool(&self, pool: Weak<dyn IdleConnections>) {
         let mut state = lock(&self.state);
         state.pools.retain(|pool| pool.strong_count() > 0);
@@ -271,7 +270,6 @@ mod tests {
 
     use super::*;
 
-    /// Returns the ids of the pools of two runtimes.
     fn pools() -> [PoolId; 2] {
         [(), ()].map(|()| {
             let runtime = runtime::Builder::new_current_thread().build().unwrap().handle().id();

@@ -60,7 +60,6 @@ pub(in crate::proxy) struct ConnectionPool<C, B> {
 
 type Hosts<B> = HashMap<Target, Arc<HostPool<B>>>;
 
-/// Settings of a [`ConnectionPool`].
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct PoolSettings {
     pub(in crate::proxy) timeouts: ForwardTimeouts,
@@ -136,16 +135,15 @@ impl<C, B> IdleReaper<C, B> {
         self.pool.upgrade().is_some_and(|pool| self.has_unused_entry(&lock(&pool.hosts)))
     }
 
-    /// Returns whether nothing except `hosts` refers to the host of this reaper, and whether the instance has no
-    /// connection.
+    /// Returns `true` if nothing except `hosts` refers to the host of this reaper, and the instance has no connection.
     fn has_unused_entry(&self, hosts: &Hosts<B>) -> bool {
         hosts.get(&self.target).is_some_and(|host| {
             self.is_of(host) && Arc::strong_count(host) == 1 && host.is_unused()
         })
     }
 
-    /// Removes the host if it is unused. No request can get the host during the check, because requests look for hosts
-    /// only while they hold the lock of `hosts`.
+    /// Removes the host if it is unused. A request holds the lock of `hosts` while it looks for a host, so no request
+    /// can get the host during this check.
     fn remove_unused(&self) -> bool {
         let Some(pool) = self.pool.upgrade() else { return true };
         let mut hosts = lock(&pool.hosts);
@@ -177,7 +175,6 @@ impl<C, B> Drop for IdleReaper<C, B> {
 }
 
 impl<C, B> ConnectionPool<C, B> {
-    /// Creates a pool that connects with `connector`.
     pub(in crate::proxy) fn new(
         connector: C,
         settings: PoolSettings,
@@ -463,7 +460,6 @@ pub(in crate::proxy) enum ConnectError {
 }
 
 impl ConnectError {
-    /// Returns whether the service has refused the connection.
     pub(in crate::proxy) fn is_refused(&self) -> bool {
         matches!(self, Self::Failed(error) if is_refused(&**error))
     }

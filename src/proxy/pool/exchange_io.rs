@@ -55,7 +55,7 @@ pub(in crate::proxy) enum Resend {
     /// The request is sent again if the connection accepted no byte of the request.
     IfUnsent,
     /// The request is sent again if the connection accepted no byte of the body. Use this only if the method is
-    /// idempotent (RFC 9110 §9.2.2) and the service accepts the credential twice.
+    /// idempotent (RFC 9110 §9.2.2) and the service accepts the credential more than once.
     BeforeBody,
     /// Like `BeforeBody`, but the service accepts the credential only once. If the connection accepted the whole head,
     /// the request needs a new credential.
@@ -226,7 +226,6 @@ impl<T: Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
 }
 
 impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
-    /// Reads a part of the head of a response.
     fn poll_read_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -286,7 +285,6 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         self.resend = Resend::Never;
     }
 
-    /// Opens the new connection, and writes the request to it.
     #[cold]
     fn poll_replace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Phase::WantsHeaders = self.phase {

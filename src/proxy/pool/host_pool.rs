@@ -48,8 +48,9 @@ pub(in crate::proxy) struct HostPool<B> {
     /// The number of times the reaper has run. Each idle connection stores this number instead of a time, because
     /// reading the clock would cost more.
     tick: AtomicU64,
-    /// The number of calls of [`retire`](Self::retire). A connection stores the number at which it was opened. If the
-    /// stored number differs from this number, the connection gets no further request.
+    /// The number of calls of [`retire`](Self::retire). A connection stores the value that this number had when the
+    /// connection was opened. If the stored value differs from the current value, the connection gets no further
+    /// request.
     retired: AtomicU64,
     id: PoolId,
     /// The limit that all runtimes share.
@@ -69,8 +70,8 @@ struct Http2Connections<B> {
     turn: Turn,
 }
 
-/// A lock that is held by the request that makes an HTTP/2 connection. The other requests wait, so that they can share
-/// this connection. The value says when and why the connector failed last.
+/// The request that makes an HTTP/2 connection holds this lock. The other requests wait, so that they can share this
+/// connection. The value in the lock says when and why the connector failed last.
 pub(super) type Turn = tokio::sync::Mutex<Option<(Instant, SharedError)>>;
 
 /// An error that several requests get.
@@ -89,7 +90,6 @@ impl std::error::Error for SharedError {
     }
 }
 
-/// The limit of connections to one instance.
 pub(super) type Limit<B> = ConnectionLimit<Box<PooledConnection<B>>>;
 
 struct Idle<B> {
@@ -133,7 +133,6 @@ impl<B> HostPool<B> {
         &self.host
     }
 
-    /// Returns the URI for the connector.
     pub(super) fn uri(&self) -> Uri {
         self.uri.clone()
     }
@@ -143,7 +142,6 @@ impl<B> HostPool<B> {
         self.id
     }
 
-    /// Returns the limit that all runtimes share.
     pub(super) fn limit(&self) -> &Arc<Limit<B>> {
         &self.limit
     }
@@ -246,8 +244,8 @@ impl<B> HostPool<B> {
 
 impl<B: Send + 'static> HostPool<B> {
     /// If the last new connection uses HTTP/2, takes a free stream of an HTTP/2 connection. If there is no such stream,
-    /// takes the most recently used HTTP/1.1 connection that is ready. Returns `None` if there is neither. Drops the
-    /// HTTP/1.1 connections that this search finds not ready.
+    /// takes the most recently used HTTP/1.1 connection that is ready. Returns `None` if there is neither. Drops each
+    /// HTTP/1.1 connection that it finds and that is not ready.
     pub(in crate::proxy) fn take(self: &Arc<Self>) -> Option<Box<PooledConnection<B>>> {
         if self.http2.is_used.load(Ordering::Relaxed)
             && let Some(stream) = self.open_stream()
@@ -477,7 +475,6 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Waits for the next frame of the response's body.
     pub(in crate::proxy) fn poll_frame(
         &mut self,
         body: Pin<&mut Incoming>,
@@ -543,7 +540,6 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Records that the head of the response has arrived.
     pub(in crate::proxy) fn set_answered(&mut self) {
         self.is_answered = true;
         self.pause = BodyPause::default();
@@ -582,7 +578,6 @@ where
         }
     }
 
-    /// Waits for the head of the response.
     pub(in crate::proxy) fn poll_response(
         &mut self,
         sending: &mut Sending<B>,

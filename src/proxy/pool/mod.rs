@@ -74,7 +74,7 @@
 //! | state of a stream | when it ends |
 //! |---|---|
 //! | waiting | The head of the response arrives: *answered*. |
-//! | waiting | The service has not processed the request (`REFUSED_STREAM`, GOAWAY), or the connection is lost: the request is sent again on another stream or connection, if [`http2_failure`] says so. |
+//! | waiting | The service has not processed the request (`REFUSED_STREAM`, GOAWAY), or the connection is lost. [`http2_failure`] decides whether the request is sent again on another stream or connection. |
 //! | waiting | The service resets the stream for another reason: the exchange fails. |
 //! | waiting | The exchange times out, or the request is dropped: `RST_STREAM` with `CANCEL`. |
 //! | answered | The response has ended, and the whole request was sent: closed. If hyper can send no part of the rest of the request's body for one to two times `max_stall`, the stream is reset. |

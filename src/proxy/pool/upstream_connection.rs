@@ -187,7 +187,6 @@ where
         Ok(Self { sender, driver, signal, exchange, waker, writes, runtime, max_stall, timer })
     }
 
-    /// Begins an exchange.
     pub(super) fn send(&mut self, request: Request<B>, resend: Resend) -> Sending<B> {
         self.exchange.begin(resend);
         Box::pin(self.sender.try_send_request(request))
@@ -195,7 +194,6 @@ where
 }
 
 impl<B> UpstreamConnection<B> {
-    /// Waits for the head of the response.
     pub(super) fn poll_response(
         &mut self,
         sending: &mut Sending<B>,
@@ -224,7 +222,6 @@ impl<B> UpstreamConnection<B> {
         self.exchange.set_new_headers(headers);
     }
 
-    /// Waits for the next frame of the response's body.
     pub(super) fn poll_frame(
         &mut self,
         mut body: Pin<&mut Incoming>,
@@ -308,8 +305,8 @@ impl<B> UpstreamConnection<B> {
     }
 
     /// Moves the connection into a separate task, which sends the request even if the client does not read the
-    /// response. Without the separate task, the connection would stop whenever the client does not read. A client that
-    /// reads only after it has sent everything would then wait forever.
+    /// response. Without the separate task, the connection would stop whenever the client does not read. Example: a
+    /// client first sends its whole request, and then reads. This client would wait forever.
     pub(super) fn spawn_driver(&mut self) {
         if let Driver::Reader(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());

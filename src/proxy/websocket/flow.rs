@@ -37,7 +37,6 @@ pub(super) enum Failed {
     Destination,
 }
 
-/// One direction of a tunnel.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     /// The position in the frames of this direction. It is after the last byte that was written to the destination, or
@@ -59,12 +58,10 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Returns the number of bytes that were written to the destination.
     pub(super) fn moved(&self) -> u64 {
         self.moved
     }
 
-    /// Returns the time when the destination stopped accepting bytes. Returns `None` while it accepts bytes.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.blocked_since
     }

@@ -15,8 +15,8 @@ use crate::{
     token::{Scopes, TokenFingerprint},
 };
 
-/// The maximum number of entries of one user. Before a user gets more, the oldest expired or revoked entries are
-/// removed.
+/// The maximum number of entries of one user. If a user has this number of entries and gets another one, the oldest
+/// expired or revoked entries are removed first.
 pub(in crate::revocation) const MAX_ENTRIES: usize = 1000;
 
 /// How long an entry stays after its token has expired: 30 days.
@@ -67,7 +67,7 @@ pub enum AccessTokenState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessTokenChange {
-    /// Registers a new PAT. The caller gives the PAT to its user only after [`AccessTokenOutcome::Token`].
+    /// Registers a new PAT. The caller waits for [`AccessTokenOutcome::Token`], and then gives the PAT to its user.
     Issue {
         /// The PAT.
         pat: IssuedPat,
@@ -97,7 +97,7 @@ pub enum AccessTokenChange {
         id: AccessTokenId,
     },
     /// Replaces a PAT by a new one with the same scopes, which expires at the same time or earlier. The old PAT is
-    /// revoked at the end of `grace`. With a `grace` of zero, it is revoked by this change.
+    /// revoked at the end of `grace`. If `grace` is zero, this change revokes the old PAT.
     Rotate {
         /// The PAT to replace.
         old: RotatedPat,
@@ -244,7 +244,7 @@ pub(in crate::revocation) trait EntriesMut: Entries {
     fn put(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     fn remove(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     /// Registers a new PAT. After that, a rule of `record_rule_of_now` revokes the PAT even if the issue time of the
-    /// PAT is later than the rule.
+    /// PAT is later than the time of the rule.
     fn register(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     /// Stores the revocation of the PAT.
     fn revoke(&mut self, entry: &Entry) -> Result<(), Self::Error>;

@@ -67,16 +67,16 @@ const MAX_GROUP_RECORDS: usize = 200_000;
 /// which may come much later.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// If nothing else is written, [`Writer::probe`] stores the trusted time at this interval. So after a restart of the
-/// machine, the trusted time is normally behind by the time for which the machine was off, plus at most an hour.
+/// If nothing else is written, [`Writer::probe`] stores the trusted time at this interval. Example: the machine was off
+/// for one day. After the restart, the trusted time is normally between 24 and 25 hours behind the real time.
 pub(super) const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
     Write(Write, Reply<Written>),
-    /// Returns records for other nodes. The `Record` is the last one that the caller has; only records after it are
-    /// returned. The `usize` is the maximum number of records.
+    /// Returns records for other nodes. The `Record` is the last one that the caller has. The reply contains only
+    /// records after this record. The `usize` is the maximum number of records in the reply.
     #[cfg(feature = "redis")]
     Export(Option<Record>, usize, Reply<Vec<Record>>),
     FindAccessToken(AccessTokenKey, Timestamp, Reply<Option<AccessToken>>),
@@ -93,14 +93,14 @@ pub(super) enum Command {
     expect(dead_code, reason = "only the nodes of a cluster need it")
 )]
 pub(super) struct Written {
-    /// The write. Its fingerprints are salted, except in a change of the registry.
+    /// The write. Its fingerprints are salted, except those of a change of the registry.
     pub(super) write: Write,
     /// Revocations of single PATs that were caused by a rule with the current time, or by a change of the registry of
     /// issued PATs.
     pub(super) missed: Vec<Revocation>,
     /// The result of a change of the registry of issued PATs.
     pub(super) outcome: Option<AccessTokenOutcome>,
-    /// The entries of the registry that changed, and the PATs that were registered.
+    /// The entries of the registry that changed.
     pub(super) changed: Vec<Entry>,
     pub(super) registered: Vec<IssuedPat>,
     /// Entries of the registry that are newer than the records of this write. Other nodes do not have them yet.
@@ -164,7 +164,6 @@ impl Write {
         *token = salts.own().apply(*token);
     }
 
-    /// Returns whether the caller repeats this write after an error.
     fn is_repeated_by_caller(&self) -> bool {
         match self {
             #[cfg(feature = "redis")]
@@ -272,8 +271,8 @@ impl Faults {
     }
 }
 
-/// The state of the writer thread. Only this thread changes the file. It changes the index only after it has tried to
-/// change the file.
+/// The state of the writer thread. Only this thread changes the file. It first tries to change the file, and then
+/// changes the index.
 pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) name: Arc<str>,
@@ -283,8 +282,8 @@ pub(super) struct Writer {
     pub(super) id: FileId,
     pub(super) faults: Arc<Faults>,
     pub(super) stats: Arc<WriteStats>,
-    /// `None` while the store is suspended, and after an error, because redb then accepts no writes until the database
-    /// is reopened.
+    /// `None` while the store is suspended, and after an error. After an error, redb accepts no writes until the
+    /// database is reopened.
     pub(super) database: Option<Database>,
     pub(super) index: Arc<RevocationIndex>,
     pub(super) followers: Followers,
@@ -641,8 +640,8 @@ impl Writer {
         true
     }
 
-    /// Refuses the writes that must not be stored. If the store is suspended, refuses all writes. If the store is not
-    /// suspended, refuses the PATs of users who already have the maximum number of PATs.
+    /// If the store is suspended, refuses all writes. If the store is not suspended, refuses the new PATs of users who
+    /// already have the maximum number of PATs.
     fn refuse(&mut self, group: &mut Vec<(Write, Reply<Written>)>) {
         if self.is_suspended {
             // If the client repeats the request, the other process answers it.
