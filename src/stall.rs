@@ -29,8 +29,8 @@ impl std::error::Error for Stalled {}
 
 /// Watches whether a peer makes progress ([D28](crate::decisions#d28)).
 ///
-/// With a time limit for the next byte, a peer could keep a connection for hours with one byte per minute. So the limit
-/// is a minimum number of bytes in each period.
+/// If the limit were a time for the next byte, a peer could keep a connection for hours with one byte per minute. So
+/// the limit is a minimum number of bytes in each period.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinimumProgress {
     limit: Duration,

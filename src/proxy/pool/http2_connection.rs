@@ -57,7 +57,6 @@ pub(super) struct Http2Connection<B> {
     open: AtomicUsize,
     /// The permitted number of open streams.
     max: Arc<AtomicUsize>,
-    /// Whether the connection gets no more streams.
     is_retired: AtomicBool,
     /// The tick of the pool at which the last stream ended.
     idle_since: AtomicU64,
@@ -152,7 +151,6 @@ impl<B> Http2Connection<B> {
         !self.is_retired.load(Ordering::Relaxed) && !self.sender.is_closed()
     }
 
-    /// Returns whether no stream is open.
     pub(super) fn is_idle(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
     }

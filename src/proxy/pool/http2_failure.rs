@@ -37,7 +37,8 @@ impl Failure {
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<h2::Error>() {
                 let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-                // After a GOAWAY, h2 gives this error only to streams that the service has not processed.
+                // After a GOAWAY, h2 gives an error with `is_go_away` only to streams that the service has not
+                // processed.
                 return if error.is_remote() && is_refused {
                     Self::Refused
                 } else if error.is_remote() && error.is_go_away() {

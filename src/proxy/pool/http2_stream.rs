@@ -79,7 +79,7 @@ struct Sent<B> {
     /// Ends the body that hyper sends, if it has not ended.
     cancel: fn(&B),
     body: B,
-    /// [`Http2Connection::received`] when the request was sent.
+    /// The value of [`Http2Connection::received`] when the request was sent.
     received: u64,
 }
 
@@ -133,7 +133,6 @@ impl<B> Http2Stream<B> {
         }
     }
 
-    /// Waits until the deadline.
     pub(super) fn poll_deadline(
         &mut self,
         cx: &mut Context<'_>,
@@ -158,7 +157,6 @@ impl<B> Http2Stream<B> {
         Poll::Ready(())
     }
 
-    /// Waits for the next frame of the response's body.
     pub(super) fn poll_frame(
         &self,
         body: Pin<&mut Incoming>,
@@ -172,7 +170,6 @@ impl<B> Http2Stream<B>
 where
     B: SharedBody + Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Begins the exchange.
     pub(super) fn send(&mut self, request: Request<B>, resend: Resend) {
         let (mut head, body) = request.into_parts();
         let was_sent_again = head.extensions.remove::<SentAgain>().is_some();
@@ -186,7 +183,6 @@ where
         self.sent = Some(Box::new(Sent { progress, cancel: B::cancel, body: handle, received }));
     }
 
-    /// Waits for the head of the response.
     pub(super) fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<SendResult<B>> {
         let sent = self.sent.as_mut().expect("`send` is called first");
         let Progress::Waiting { answer, .. } = &mut sent.progress else {

@@ -60,7 +60,6 @@ impl CredentialCheck {
         Self { expiry, next, waiting: None, unavailable_since: None }
     }
 
-    /// Returns whether a check waits for a server.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }

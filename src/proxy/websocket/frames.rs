@@ -250,7 +250,6 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
-        /// A stream of frames arrives in pieces of any size.
         #[test]
         fn boundaries_do_not_depend_on_how_the_bytes_are_split(
             frames in prop::collection::vec(any_frame(), 1..8),

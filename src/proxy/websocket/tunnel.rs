@@ -58,7 +58,6 @@ pub(super) struct About {
     pub(super) facts: Option<RequestFacts>,
 }
 
-/// One tunnel.
 pub(super) struct WebSocketTunnel {
     state: State,
     registered: Registered,
@@ -138,7 +137,6 @@ impl WebSocketTunnel {
         }
     }
 
-    /// Keeps the request in flight at the instance until the tunnel ends.
     pub(super) fn with_in_flight(mut self, in_flight: Option<InFlight>) -> Self {
         self.in_flight = in_flight;
         self
@@ -171,7 +169,6 @@ impl WebSocketTunnel {
         }
     }
 
-    /// Checks whether the credential is still valid.
     fn check_credential(&mut self, now: Instant) {
         let (tunnels, control) = (self.registered.tunnels(), self.registered.control());
         let checked = self.credential.begin(tunnels, control.token(), now);

@@ -207,8 +207,8 @@ impl Entry {
         if of_rotation(other) > of_rotation(&self) {
             self.rotation = other.rotation;
         }
-        // A node may have seen the token only in a request. It then does not know that a rotation has made the token,
-        // and stores the token itself as the first of its family.
+        // A node may have seen the token only in a request. It then does not know that the token came from a rotation,
+        // and stores the token as the first of its own family.
         if self.family == self.id() {
             self.family = other.family;
         }

@@ -35,7 +35,7 @@ const DROPPED_MISUSES: Description = Description::counter(
 /// reports.
 const SLOTS: usize = 16_384;
 
-/// The maximum number of uses that wait to be written. More uses are dropped.
+/// The maximum number of uses that wait to be written. Further uses are dropped.
 const MAX_USES: usize = 4096;
 
 /// The maximum number of uses of revoked tokens that wait to be written.
@@ -146,7 +146,7 @@ impl TokenUses {
         store: &impl AccessTokenStore,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
-        // 24 bits are enough: they repeat only after 31 years.
+        // 24 bits are enough: the numbers of the minutes repeat only after 31 years.
         self.minute.store((now.as_secs() / 60) & 0xff_ffff, Ordering::Relaxed);
         let (uses, misuses) = {
             let mut queue = self.lock();

@@ -1,4 +1,5 @@
-//! A model of a power failure. A confirmed revocation must be in every file that a power failure can leave.
+//! A model of a power failure. A confirmed revocation must be in every file that can be on the disk after a power
+//! failure.
 //!
 //! The test records the order in which the database writes to its file. For every third event of this record, the test
 //! makes files that a disk may contain after a power failure at this event. These rules apply:
@@ -46,7 +47,6 @@ const RANDOM_FILES: usize = 3;
 /// The number of expired revocations before each revocation.
 const EXPIRED: usize = 3;
 
-/// An operation of the database on its file.
 enum Event {
     Written {
         at: usize,

@@ -22,7 +22,7 @@ use crate::{
 /// Records that other nodes have published, in the order of the log.
 pub(super) struct SharedRecords {
     pub(super) records: Vec<Record>,
-    /// How far this node has followed the log when it has applied these records.
+    /// The position in the log after these records.
     pub(super) followed: Option<Vec<u8>>,
 }
 

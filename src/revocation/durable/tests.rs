@@ -490,7 +490,6 @@ mod access_tokens {
         assert!(matches!(refused, Err(StoreError::TooManyPats { .. })), "{refused:?}");
         writer.evict(start).unwrap();
         assert!(is_token(rotate(MAX_PATS, &mut writer)));
-        // All old tokens are still revoked.
         for number in 0..=MAX_PATS {
             let token = writer.salts.own().apply(TokenFingerprint::of(number.to_string()));
             let is_revoked = writer.index.check_fingerprint(token).is_err();

@@ -141,7 +141,6 @@ async fn check(store: &impl RevocationStore, token: &VerifiedToken) -> Result<()
     }
 }
 
-/// Prepares a service, and starts its tasks.
 async fn running(
     fake: &Fake,
     settings: CachingServiceSettings,
