@@ -31,7 +31,7 @@ impl Default for Http2Settings {
 }
 
 impl Http2Settings {
-    /// Sets the maximum number of requests that share a connection at a time. If a service permits fewer
+    /// Sets the maximum number of requests that share a connection at a time. If a service permits fewer requests
     /// (`SETTINGS_MAX_CONCURRENT_STREAMS`), the number of the service applies. For each request, up to 128 KiB of the
     /// response may wait in memory until the client takes them.
     #[must_use]

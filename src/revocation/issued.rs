@@ -20,7 +20,6 @@ impl PatCounts {
         *self.0.entry(user).or_default() += 1;
     }
 
-    /// Returns whether no PAT is registered.
     #[cfg(feature = "store")]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

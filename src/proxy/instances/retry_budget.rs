@@ -54,7 +54,6 @@ impl RequestsUntilDeposit {
         Self(fastrand::u8(0..REQUESTS_PER_DEPOSIT))
     }
 
-    /// Counts a request.
     pub(in crate::proxy) fn add(&mut self, budget: &RetryBudget) {
         match self.0.checked_sub(1) {
             Some(rest) => self.0 = rest,

@@ -42,7 +42,6 @@ pub(in crate::proxy) struct ServiceTargets<C, B> {
     targets: Box<[Target<B>]>,
 }
 
-/// One instance.
 pub(in crate::proxy) struct Target<B> {
     instance: Instance,
     pub(in crate::proxy) host: Arc<Host<B>>,
@@ -136,7 +135,6 @@ impl<C, B> ServiceTargets<C, B> {
         &self.service
     }
 
-    /// Returns whether the route has several instances.
     pub(in crate::proxy) fn are_several(&self) -> bool {
         self.targets.len() > 1
     }

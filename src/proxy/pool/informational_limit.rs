@@ -7,7 +7,7 @@
 /// The maximum number of informational responses before a response.
 const MAX_INFORMATIONAL: u8 = 16;
 
-/// Reads the bytes from a service only as far as needed to find the first status that is not 1xx, or is 101.
+/// Reads the bytes from a service up to the final status: the first status that is 101 or not 1xx.
 #[derive(Debug, Default)]
 pub(super) struct InformationalLimit {
     count: u8,
@@ -98,7 +98,6 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// The bytes of a service may arrive split at any position.
         #[test]
         fn the_result_does_not_depend_on_how_the_bytes_are_split(
             heads in prop::collection::vec("\r?\n?HTTP/1\\.[01] ?[1-3]?(00)?( x)?(\r?\n){0,3}", 0..40),

@@ -92,7 +92,6 @@ impl World {
             assert!(page.tokens.len() <= query.limit);
             tokens.extend(page.tokens);
             match page.next {
-                // The position survives its conversion to text.
                 Some(next) => query.after = Some(next.to_string().parse().unwrap()),
                 None => return tokens,
             }
@@ -236,7 +235,6 @@ fn test_rotations(world: &World) {
     assert_eq!(world.change(misuse(&new), 3_600_021), AccessTokenOutcome::Revoked(1));
     assert_eq!(world.state(&third), Revoked);
 
-    // A revoked token cannot be rotated.
     let last = IssuedPat { token: TokenFingerprint::of("last"), ..new };
     let refused = world.rotate(RotatedPat::Verified(third), &last, Duration::ZERO, 3_600_022);
     assert_eq!((refused, world.find(&last)), (AccessTokenOutcome::NotActive(Revoked), None));
@@ -263,7 +261,7 @@ fn test_limits(world: &World) {
     let hour = Duration::from_secs(3600);
     assert_eq!(world.rotate(old.clone(), &new, hour, 100), too_many);
     token(world.rotate(old, &new, Duration::ZERO, 100));
-    // A revoked token does not count.
+    // A revoked token does not count toward the limit.
     world.record(pats[1].revocation());
     world.issue(&pats[LIMIT as usize + 1], "x");
     assert_eq!(world.try_issue(&pats[LIMIT as usize + 2], "x"), too_many);

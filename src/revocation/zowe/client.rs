@@ -41,7 +41,6 @@ pub(super) struct ServiceClient {
     address: Address,
 }
 
-/// All revocations of the service.
 pub(super) struct AllLists {
     pub(super) lists: Lists,
     /// The size of the answer in bytes.
@@ -183,7 +182,6 @@ impl ServiceClient {
     }
 }
 
-/// Returns the error for an answer with an unexpected status.
 fn unexpected(reply: &Reply) -> CachingServiceError {
     match reply.status() {
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {

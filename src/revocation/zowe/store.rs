@@ -38,7 +38,7 @@ impl<S: RevocationStore> WithCachingService<S> {
         Self { own, zowe }
     }
 
-    /// Returns the Caching Service. Use it for its health and its metrics.
+    /// Returns the Caching Service.
     pub fn service(&self) -> &CachingService {
         &self.zowe
     }
