@@ -58,7 +58,6 @@ struct Shared {
     known: Mutex<Known>,
 }
 
-/// The facts that are known so far.
 #[derive(Default)]
 struct Known {
     snapshot: RequestSnapshot,
@@ -184,7 +183,6 @@ impl RequestFacts {
         self.0.bytes_out.fetch_add(bytes, Relaxed);
     }
 
-    /// Records that the gateway begins to forward the request.
     pub(crate) fn set_forwarded(&self) {
         let elapsed = self.elapsed();
         self.known().snapshot.prepare.get_or_insert(elapsed);
@@ -194,7 +192,6 @@ impl RequestFacts {
         self.known().snapshot.retries += 1;
     }
 
-    /// Records that the request waits for a free connection to the service.
     pub(crate) fn begin_queue(&self) {
         self.begin_stage(Stage::Queue);
     }
@@ -222,7 +219,6 @@ impl RequestFacts {
         self.known().snapshot.instance = Some(instance.clone());
     }
 
-    /// Records that the head of the response has arrived.
     pub(crate) fn begin_body(&self) {
         self.begin_stage(Stage::Body);
     }
@@ -247,7 +243,6 @@ impl RequestFacts {
         known.snapshot.termination.get_or_insert(Termination { cause, stage });
     }
 
-    /// Records that the request has become a tunnel.
     pub(crate) fn begin_tunnel(&self) {
         let mut known = self.known();
         known.enter(Some(Stage::Body));

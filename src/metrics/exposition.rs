@@ -155,9 +155,7 @@ impl Exposition {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Escape {
-    /// Escapes backslashes and line feeds.
     Help,
-    /// Escapes backslashes, line feeds and double quotes.
     Label,
 }
 

@@ -46,7 +46,6 @@ impl Credential {
         }
     }
 
-    /// Returns the extensions of the client's request.
     pub(super) fn extensions(&self) -> &Extensions {
         match self {
             Self::Single(head) => &head.extensions,

@@ -86,7 +86,6 @@ enum State<B> {
     Done,
 }
 
-/// A request on a connection.
 struct InUse<B> {
     sending: Sending<RequestBody<B>>,
     connection: Box<PooledConnection<RequestBody<B>>>,
@@ -108,7 +107,6 @@ pub(super) struct Attempt<C, B> {
     in_flight: Option<InFlight>,
     /// Whether the service accepts the credential of the request more than once.
     replay: Replay,
-    /// Whether another instance may get the request.
     may_move: bool,
     /// Whether the request has used its only retry after a failure to connect.
     has_connected_again: bool,
@@ -119,7 +117,6 @@ pub(super) struct Attempt<C, B> {
     queue_deadline: Option<Instant>,
 }
 
-/// The reason why an exchange has no response.
 pub(super) enum ExchangeError {
     Connect(ConnectError),
     /// The exchange failed before the end of the response's head or directly after it. For example, the connection
@@ -301,7 +298,6 @@ where
         }
     }
 
-    /// Begins to connect. The request is sent as soon as there is a connection.
     fn connect(&mut self, request: Request<RequestBody<B>>, progress: &Progress) -> State<B> {
         let deadline = progress.deadline(self.attempt.timeout);
         let Attempt { targets, at, queue_deadline, .. } = &mut self.attempt;
@@ -436,7 +432,6 @@ where
                     }
                     Poll::Ready(Some(headers)) => {
                         self.attempt.begin_again(progress)?;
-                        // Each header replaces the headers with the same name.
                         request.headers_mut().extend(headers);
                         self.connect(*request, progress)
                     }

@@ -459,10 +459,8 @@ where
     }
 }
 
-/// The reason why a request is not sent.
 #[derive(Debug)]
 enum BeginError {
-    /// The request to the service cannot be built.
     Build(http::Error),
     NoInstance(NoInstance),
 }
@@ -639,7 +637,6 @@ fn upload<B: Body>(request: &Request<B>, may_use_http2: impl FnOnce() -> bool) -
 
 struct ServiceRequest<B> {
     request: Request<RequestBody<B>>,
-    /// Whether the client accepts the trailers of the response.
     accepts_trailers: bool,
     /// Parts of the client's request that the gateway keeps, because the scheme may need them to make another
     /// credential.
@@ -901,7 +898,6 @@ fn unknown_coding(route: &Route, upstream: &Upstream) -> Response<ResponseBody> 
     no_response(route, NoResponse::Broken)
 }
 
-/// Records that the gateway has refused the head of the response.
 #[cold]
 fn end_in_head(progress: &Progress) {
     if let Some(facts) = progress.facts() {
@@ -1024,7 +1020,6 @@ mod tests {
         let forward = Forward::new(connector, timeouts);
         struct Case {
             pause: u64,
-            /// The seconds until the service answers.
             answer: u64,
             /// The status, and the seconds until the client receives it.
             want: (u16, u64),
@@ -1061,7 +1056,6 @@ mod tests {
                 sleep(2 * TIMEOUT).await;
                 theirs.write_u8(byte).await.unwrap();
             }
-            // The second request gets no response.
             theirs.read_to_end(&mut Vec::new()).await.unwrap();
         });
         let timeouts = ForwardTimeouts::default().with_response(TIMEOUT);

@@ -29,7 +29,6 @@ const MAX_KEPT: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct PeerValues(Option<Peer>);
 
-/// The values for one peer that requests one host.
 #[derive(Debug)]
 struct Peer {
     ip: IpAddr,
@@ -172,7 +171,6 @@ impl Kept {
     }
 }
 
-/// The lines of a header as one list.
 enum Joined {
     Value(HeaderValue),
     /// There is no line, or all lines are empty.

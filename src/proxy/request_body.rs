@@ -116,7 +116,6 @@ impl Progress {
         }
     }
 
-    /// Returns whether the client sent the body too slowly.
     pub(super) fn has_stalled(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_stalled.load(Ordering::Relaxed))
     }
@@ -127,7 +126,6 @@ impl Progress {
         }
     }
 
-    /// Returns whether the body is larger than its route allows.
     pub(super) fn is_too_large(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.is_too_large.load(Ordering::Relaxed))
     }
@@ -222,7 +220,6 @@ pin_project! {
     }
 }
 
-/// The body is larger than its route allows.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the body is larger than the route allows")]
 struct TooLarge;
@@ -310,9 +307,7 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<B> {
-        // The connection owns the body.
         Own { #[pin] body: ClientBody<B> },
-        // The request has no body.
         Empty,
         // The body for hyper, or the handle that the gateway keeps.
         Shared { shared: Shared<B> },
@@ -464,7 +459,6 @@ struct State<B> {
     parts: u64,
     is_pending: bool,
     is_cancelled: bool,
-    /// Whether the reader was dropped.
     is_dropped: bool,
     waker: Option<Waker>,
 }
@@ -506,7 +500,6 @@ impl<B> State<B> {
         }
     }
 
-    /// Returns the next kept part, for the last attempt.
     fn next_kept(&mut self) -> Option<Part> {
         let part = self.kept.get(self.position).cloned()?;
         self.position += 1;

@@ -42,7 +42,6 @@ pub(super) struct UnknownCoding;
 /// Facts about the request that the response to the client depends on.
 pub(super) struct Context<'a> {
     pub(super) route: &'a Route,
-    /// The instance that has answered.
     pub(super) upstream: &'a Upstream,
     pub(super) cookies: &'a CookieNames,
     /// Whether the scheme has prepared the request for a user.
@@ -103,7 +102,6 @@ impl Seen {
     }
 }
 
-/// Changes the head as described in the [module](self).
 pub(super) fn prepare<B: Body>(
     response: &mut Response<B>,
     context: &Context<'_>,
@@ -239,7 +237,6 @@ fn rewrite_locations(headers: &mut HeaderMap, Context { route, upstream, .. }: &
     }
 }
 
-/// Removes the cookies of the gateway, and rewrites the paths of all other cookies.
 #[cold]
 fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     let lines: Vec<_> = headers.get_all(SET_COOKIE).iter().cloned().collect();

@@ -144,7 +144,6 @@ impl<C> fmt::Debug for Client<C> {
     }
 }
 
-/// How an exchange failed.
 enum Failed {
     /// The connection was closed before the head of the response was complete.
     Unanswered(String),

@@ -51,9 +51,7 @@ struct Entry<V, E> {
     result: Result<Option<V>, E>,
     /// The value of [`SingleFlightCache::finished`] after this look-up.
     number: u64,
-    /// When the look-up finished.
     from: Timestamp,
-    /// When the entry expires.
     until: Timestamp,
 }
 

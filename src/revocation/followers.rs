@@ -26,7 +26,6 @@ const MAX_UNREAD: usize = 65_536;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedRevocation(pub(super) Applied);
 
-/// A change that a store has applied.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Applied {
     Revocation(Revocation),

@@ -51,7 +51,6 @@ pub struct RevocationIndex {
     listeners: Listeners,
 }
 
-/// The registered PATs, and the number of PATs of each user.
 #[derive(Debug, Default)]
 struct Issued {
     pats: Vec<IssuedPat>,
@@ -144,7 +143,6 @@ impl RevocationIndex {
         }
     }
 
-    /// Adds revocations, and calls the listeners once.
     #[cfg(feature = "redis")]
     pub(super) fn apply_all<'a>(&self, revocations: impl Iterator<Item = &'a Revocation>) {
         revocations.for_each(|revocation| self.insert(revocation));
@@ -193,7 +191,6 @@ impl RevocationIndex {
         self.services.get(service).map(|up_to| *up_to)
     }
 
-    /// Returns whether the index has revocations of single tokens.
     #[cfg(feature = "store")]
     pub(super) fn has_tokens(&self) -> bool {
         !self.tokens.is_empty()

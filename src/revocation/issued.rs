@@ -15,7 +15,6 @@ pub(super) const MAX_PATS: u32 = 1000;
 pub(super) struct PatCounts(HashMap<UserId, u32>);
 
 impl PatCounts {
-    /// Counts a PAT that is in the register.
     pub(super) fn count(&mut self, user: UserId) {
         *self.0.entry(user).or_default() += 1;
     }

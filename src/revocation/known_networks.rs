@@ -12,10 +12,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{clock::Timestamp, passticket::UserId};
 
-/// The maximum number of remembered networks of one user.
 const MAX_NETWORKS: usize = 8;
 
-/// The maximum number of users with remembered networks.
 const MAX_USERS: usize = 50_000;
 
 /// An eviction forgets a user if there was no login of this user from any network for this time.
@@ -235,7 +233,6 @@ impl Networks {
         self.0.retain(|_, logins| Some(last(logins)) != earliest);
     }
 
-    /// Forgets the users whose last login is older than [`MAX_AGE`].
     #[cfg(feature = "store")]
     pub(super) fn forget_old(&mut self, today: Day) {
         self.0.retain(|_, logins| logins.iter().any(|login| login.day.is_within(MAX_AGE, today)));

@@ -107,7 +107,6 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     record(&store, service("D", NOW));
     assert_eq!((check(&store, &before), check(&store, &after)), (BY_SERVICE, Ok(())));
 
-    // A second rule with an earlier time has no effect.
     record(&store, user("two", NOW - 5));
     record(&store, service("d", 0));
     let of_two = pat("two", "b", NOW, 90);
@@ -458,11 +457,9 @@ mod durable {
         }
     }
 
-    /// The bytes of one file at two times.
     struct Images {
         /// The bytes while the store is open. A crash would leave these bytes.
         running: Vec<u8>,
-        /// The bytes after the store was closed.
         closed: Vec<u8>,
         /// The entries of the file, which are the same at both times.
         entries: std::collections::BTreeSet<String>,

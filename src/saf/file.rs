@@ -201,7 +201,6 @@ impl Class {
         self.discrete.get(resource).or_else(|| Some(self.find_generic(resource)?.1))
     }
 
-    /// Returns the most specific generic profile that matches `resource`.
     fn find_generic(&self, resource: &str) -> Option<(&Generic, &AccessList)> {
         self.prefix_lengths
             .iter()

@@ -124,7 +124,6 @@ mod tests {
         states[at].set_unreachable(now, now);
     }
 
-    /// Returns the instances that are chosen for many requests.
     fn chosen(states: &States, except: Option<usize>) -> Vec<usize> {
         let mut random = fastrand::Rng::with_seed(7);
         let chosen = (0..200).map(|_| by_load(states, except, |below| random.usize(..below)));

@@ -130,7 +130,6 @@ fn report(
     }
 }
 
-/// The reason why a check failed.
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
     #[error("cannot connect")]

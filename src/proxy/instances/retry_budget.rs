@@ -18,7 +18,6 @@ const LIFETIME: Duration = Duration::from_secs(10);
 /// of them occur at the same time.
 const FREE_PER_SECOND: u32 = 10;
 
-/// The budget of one service. All threads share it.
 #[derive(Debug)]
 pub(in crate::proxy) struct RetryBudget(TpsBudget);
 

@@ -67,13 +67,10 @@ pub(in crate::proxy) struct InstanceState {
 
 #[derive(Debug, Default)]
 struct History {
-    /// The time when the instance was ejected last.
     ejected_at: Option<Instant>,
-    /// The number of ejections in a row.
     ejections: u32,
     /// The next probe may begin at this time.
     next_probe: Option<Instant>,
-    /// The number of failed checks in a row.
     failed_checks: u32,
 }
 
@@ -190,7 +187,6 @@ fn ejection(number: u32) -> Duration {
     (FIRST_EJECTION * 2_u32.pow(doublings)).min(MAX_EJECTION)
 }
 
-/// A request in flight at an instance.
 #[derive(Debug)]
 pub(in crate::proxy) struct InFlight(Arc<InstanceState>);
 
@@ -200,7 +196,6 @@ impl Drop for InFlight {
     }
 }
 
-/// An instance with a health check.
 #[derive(Debug)]
 pub(in crate::proxy) struct Checked(Arc<InstanceState>);
 

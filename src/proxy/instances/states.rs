@@ -96,7 +96,6 @@ impl InstanceStates {
         unhealthy
     }
 
-    /// Returns the retry budget of a service, and the states of its instances.
     pub(super) fn of<'u>(
         &self,
         service: &ServiceId,

@@ -60,7 +60,6 @@ impl<B> AsRef<InstanceState> for Target<B> {
     }
 }
 
-/// The instance that a request needs.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) enum Wanted<'a> {
     /// The client has not chosen an instance. With [`Balancing::StickyUser`] and a user, the user decides which
@@ -70,7 +69,6 @@ pub(in crate::proxy) enum Wanted<'a> {
     Id(&'a [u8]),
 }
 
-/// The reason why no instance is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum NoInstance {
     /// The service has no instance now.
@@ -126,7 +124,6 @@ where
 }
 
 impl<C, B> ServiceTargets<C, B> {
-    /// Returns the instance at this position.
     pub(in crate::proxy) fn get(&self, at: usize) -> &Target<B> {
         &self.targets[at]
     }

@@ -70,14 +70,12 @@ pub(super) struct PoolId {
     pub(super) protocol: ServiceProtocol,
 }
 
-/// The idle connections of one pool.
 pub(super) trait IdleConnections: Send + Sync {
     /// Closes an idle connection: the HTTP/1.1 connection that has been idle longest, or an HTTP/2 connection without
     /// streams. Returns whether there was such a connection.
     fn close_oldest(&self) -> bool;
 }
 
-/// The result of a request's wait.
 #[derive(Debug)]
 pub(super) enum Grant<T> {
     /// A connection of the request's pool, ready for use.
@@ -119,7 +117,6 @@ impl<T> ConnectionLimit<T> {
         state.pools.push(pool);
     }
 
-    /// Returns whether the instance has no connection, in any runtime.
     pub(super) fn is_unused(&self) -> bool {
         lock(&self.state).open == 0
     }
@@ -151,7 +148,6 @@ impl<T> ConnectionLimit<T> {
         Err(waiting)
     }
 
-    /// Offers a free connection of `pool` to the requests that wait.
     pub(super) fn offer(&self, mut connection: T, pool: PoolId) -> Offer<T> {
         loop {
             let mut state = lock(&self.state);

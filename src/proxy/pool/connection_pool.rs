@@ -204,12 +204,10 @@ impl<C, B> ConnectionPool<C, B> {
         let hosts = lock(&self.hosts);
         let of_name = hosts.iter().filter(|(target, _)| target.authority.host() == name);
         let of_name: Vec<_> = of_name.map(|(_, host)| host.clone()).collect();
-        // The lock is released before connections are closed.
         drop(hosts);
         of_name.iter().for_each(|host| host.retire());
     }
 
-    /// Returns whether connections to `upstream` may use HTTP/2.
     pub(in crate::proxy) fn may_use_http2(
         &self,
         upstream: &Upstream,
@@ -434,7 +432,6 @@ fn limit_of<B>(hosts: &Hosts<B>, target: &Target) -> Option<Arc<Limit<B>>> {
 pub(in crate::proxy) type Connecting<B> =
     Pin<Box<dyn Future<Output = Result<Connected<B>, ConnectError>> + Send>>;
 
-/// A connection for a request.
 pub(in crate::proxy) struct Connected<B> {
     pub(in crate::proxy) connection: Box<PooledConnection<B>>,
     /// Whether the connection has already carried a request, or is a connection of HTTP/2, which requests share.
@@ -443,12 +440,10 @@ pub(in crate::proxy) struct Connected<B> {
     pub(in crate::proxy) waited_until: Option<Instant>,
 }
 
-/// The retry budget of the service is used up.
 #[derive(Debug, thiserror::Error)]
 #[error("the retry budget of the service is used up")]
 struct BudgetExhausted;
 
-/// The reason why there is no connection.
 pub(in crate::proxy) enum ConnectError {
     /// All `max_connections` connections to the instance were in use, and none of them became free within `waited`.
     Busy {

@@ -323,7 +323,6 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     }
 }
 
-/// Returns whether the service has closed the connection.
 fn is_end(read: &io::Result<()>) -> bool {
     match read {
         Ok(()) => true,
@@ -438,7 +437,6 @@ mod tests {
         Pin::new(io).poll_write(cx, bytes).map_err(|error| error.kind())
     }
 
-    /// Reads all bytes that are available without waiting.
     fn read(io: &mut Io) -> Result<String, io::Error> {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut all = String::new();

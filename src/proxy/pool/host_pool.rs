@@ -37,7 +37,6 @@ use super::{
 };
 use crate::{layer::ServiceProtocol, log_limit::log_limited};
 
-/// The maximum number of idle connections of one [`HostPool`].
 const MAX_IDLE: usize = 256;
 
 /// The idle HTTP/1.1 connections and all HTTP/2 connections to one instance of a service, for one runtime and one
@@ -60,7 +59,6 @@ pub(in crate::proxy) struct HostPool<B> {
     http2: Http2Connections<B>,
 }
 
-/// The HTTP/2 connections to one instance of a service.
 struct Http2Connections<B> {
     /// Whether the last new connection uses HTTP/2. Before the first connection, whether the protocol is `H2c`.
     is_used: AtomicBool,
@@ -137,7 +135,6 @@ impl<B> HostPool<B> {
         self.uri.clone()
     }
 
-    /// Returns the id of this pool for the [limit](Self::limit()).
     pub(super) fn id(&self) -> PoolId {
         self.id
     }
@@ -146,7 +143,6 @@ impl<B> HostPool<B> {
         &self.limit
     }
 
-    /// Returns which versions of HTTP the service may use.
     pub(super) fn protocol(&self) -> ServiceProtocol {
         self.id.protocol
     }
@@ -157,7 +153,6 @@ impl<B> HostPool<B> {
         self.http2.is_used.load(Ordering::Relaxed).then_some(&self.http2.turn)
     }
 
-    /// Records that a new connection uses HTTP/1.1.
     pub(super) fn uses_http1(&self) {
         self.http2.is_used.store(false, Ordering::Relaxed);
     }
@@ -278,7 +273,6 @@ impl<B: Send + 'static> HostPool<B> {
         Some(Box::new(PooledConnection::http2(found?, self)))
     }
 
-    /// Adds a new HTTP/2 connection, and opens its first stream.
     pub(super) fn add_http2(
         self: &Arc<Self>,
         connection: Arc<Http2Connection<B>>,
@@ -359,14 +353,12 @@ fn drain<B>(idle: Vec<Idle<B>>) {
 pub(in crate::proxy) struct PooledConnection<B> {
     carrier: Carrier<B>,
     pause: BodyPause,
-    /// Whether the head of the response has arrived.
     is_answered: bool,
     /// The value of [`HostPool::retired`] when the connection was opened.
     retired: u64,
     pool: Weak<HostPool<B>>,
 }
 
-/// The connection or the stream that carries an exchange.
 enum Carrier<B> {
     Http1(UpstreamConnection<B>),
     /// A stream of a shared connection. hyper drives the connection in tasks of its own.
@@ -393,13 +385,11 @@ impl<B> Carrier<B> {
 /// Limits the pauses of the service in the body of a response.
 #[derive(Default)]
 struct BodyPause {
-    /// The limit of the current response.
     limit: Option<Duration>,
     /// The time when the reader began to wait for bytes of the body.
     since: Option<Instant>,
 }
 
-/// The reason why the body of a response ended early.
 #[derive(Debug)]
 pub(in crate::proxy) enum FrameError {
     Broken(hyper::Error),

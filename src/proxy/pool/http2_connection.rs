@@ -44,7 +44,6 @@ const SEND_BUFFER: usize = 128 * 1024;
 /// The maximum size of the head of a response, counted as in RFC 9113 §6.5.2.
 const MAX_HEADER_LIST: u32 = 64 * 1024;
 
-/// The time in which the service must answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A connection, which the pool and the streams share. It is closed when the pool and all streams have dropped it.
@@ -53,9 +52,7 @@ pub(super) struct Http2Connection<B> {
     /// Scheme and authority of the service.
     uri: Uri,
     control: Arc<IoControl>,
-    /// The number of open streams.
     open: AtomicUsize,
-    /// The permitted number of open streams.
     max: Arc<AtomicUsize>,
     is_retired: AtomicBool,
     /// The tick of the pool at which the last stream ended.
@@ -160,7 +157,6 @@ impl<B> Http2Connection<B> {
         self.is_idle() && tick.saturating_sub(self.idle_since.load(Ordering::Relaxed)) > ticks
     }
 
-    /// Marks the connection, so that it gets no more streams.
     pub(super) fn retire(&self) {
         self.is_retired.store(true, Ordering::Relaxed);
     }

@@ -56,7 +56,6 @@ impl Failure {
     }
 }
 
-/// Says whether a request without a response is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendAgain {
     No,

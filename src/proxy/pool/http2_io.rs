@@ -16,7 +16,6 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 /// The state that the I/O and the owner of the connection share.
 #[derive(Debug, Default)]
 pub(super) struct IoControl {
-    /// The number of completed reads.
     received: AtomicU64,
     is_closed: AtomicBool,
     waker: AtomicWaker,

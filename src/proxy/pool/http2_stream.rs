@@ -73,7 +73,6 @@ pub(super) struct Http2Stream<B> {
     timer: Pin<Box<Sleep>>,
 }
 
-/// A request that was passed to the connection.
 struct Sent<B> {
     progress: Progress<B>,
     /// Ends the body that hyper sends, if it has not ended.
@@ -112,7 +111,6 @@ impl<B> Http2Stream<B> {
         Self { permit, sent: None, timer }
     }
 
-    /// Marks the connection, so that it gets no more requests.
     pub(super) fn retire_connection(&self) {
         self.permit.connection.retire();
     }

@@ -4,7 +4,6 @@
 //! service that sends them endlessly would keep a thread busy until the response timeout. Status 101 counts as a final
 //! response, because the bytes after its head are not HTTP (RFC 9110 §15.2.2).
 
-/// The maximum number of informational responses before a response.
 const MAX_INFORMATIONAL: u8 = 16;
 
 /// Reads the bytes from a service up to the final status: the first status that is 101 or not 1xx.
@@ -48,7 +47,6 @@ pub(super) enum Head {
 pub(in crate::proxy) struct TooManyInformational;
 
 impl InformationalLimit {
-    /// Checks the next bytes of a response.
     pub(super) fn see(&mut self, bytes: &[u8]) -> Result<Head, TooManyInformational> {
         // Most responses take this path, because they have no informational responses before them.
         if self.at == At::Start

@@ -69,7 +69,6 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
     }
 }
 
-/// Returns whether the error means that the connection was reset.
 pub(super) fn is_reset(kind: ErrorKind) -> bool {
     matches!(
         kind,

@@ -48,23 +48,19 @@ use crate::coalesce::{CoalesceWrites, WriteProgress};
 /// hyper allocates two tables of headers (8 KiB each) on the heap for each response.
 pub(in crate::proxy) const MAX_HEADERS: usize = 256;
 
-/// The head of the response, or an error.
 pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, SendError<B>>;
 
-/// The reason why there is no response.
 pub(in crate::proxy) struct SendError<B> {
     error: hyper::Error,
     given_back: Option<GivenBack<B>>,
     is_unanswered: bool,
 }
 
-/// A request that may be sent again.
 pub(in crate::proxy) struct GivenBack<B> {
     pub(in crate::proxy) request: Request<B>,
     pub(in crate::proxy) why: WhyGivenBack,
 }
 
-/// The reason why a request may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum WhyGivenBack {
     /// The connection was closed before a part of the request was sent.
@@ -93,7 +89,6 @@ impl<B> SendError<B> {
         self.is_unanswered
     }
 
-    /// Takes the request, if it may be sent again.
     pub(in crate::proxy) fn take_given_back(&mut self) -> Option<GivenBack<B>> {
         self.given_back.take()
     }
@@ -145,7 +140,6 @@ pub(super) struct UpstreamConnection<B> {
 enum Driver {
     /// The task that reads the response.
     Reader(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
-    /// A separate task.
     Task,
     /// No task, because the connection has ended.
     Ended,
@@ -360,7 +354,6 @@ impl<B> UpstreamConnection<B> {
 /// The state of a connection after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionState {
-    /// The connection can send the next request.
     Ready,
     /// The connection still has to send the rest of a request. This occurs if the service answered before it had read
     /// the whole request.

@@ -42,7 +42,6 @@ pub(super) struct Flow {
     /// The position in the frames of this direction. It is after the last byte that was written to the destination, or
     /// that [`poll_close`](Self::poll_close) has discarded.
     frames: FrameTracker,
-    /// Bytes that were read but not written yet.
     unwritten: Vec<u8>,
     must_flush: bool,
     /// Whether the source has closed its side.
@@ -66,7 +65,6 @@ impl Flow {
         self.blocked_since
     }
 
-    /// Returns whether the source has sent a close frame.
     pub(super) fn has_closed(&self) -> bool {
         self.frames.has_closed()
     }
@@ -158,7 +156,6 @@ impl Flow {
         }
     }
 
-    /// Writes the bytes that were read but not written yet.
     fn poll_write_rest(
         &mut self,
         cx: &mut Context<'_>,
@@ -259,7 +256,6 @@ impl Flow {
     }
 }
 
-/// Calls `read` with the buffer of the thread.
 fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     let mut buffer = BUFFER.take();
     buffer.resize(CHUNK, 0);

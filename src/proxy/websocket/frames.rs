@@ -18,7 +18,6 @@ pub(super) struct FrameTracker {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
-    /// The next byte is the first byte of a frame.
     #[default]
     Boundary,
     /// The next byte contains the mask bit and the length of 7 bits.
@@ -32,7 +31,6 @@ enum At {
 }
 
 impl FrameTracker {
-    /// Returns whether the next byte is the first byte of a frame.
     pub(super) fn is_at_boundary(&self) -> bool {
         self.at == At::Boundary
     }
@@ -167,7 +165,6 @@ mod tests {
 
     use super::*;
 
-    /// Makes a frame. The payload has zeros only.
     fn frame(first: u8, mask: Option<[u8; 4]>, length: usize) -> Vec<u8> {
         let mask_bit = if mask.is_some() { 0x80 } else { 0 };
         let mut frame = vec![first];

@@ -135,14 +135,12 @@ impl ClientUpgrade {
         Ok(Some(Box::new(Self { on_upgrade, server_runs, offer, place, token, expiry, about })))
     }
 
-    /// Adds the hop-by-hop headers of a handshake to the request to the service.
     pub(super) fn add_headers(headers: &mut http::HeaderMap) {
         headers.remove(http::header::TE);
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
 
-    /// Returns how long the service may take to answer the handshake.
     pub(super) fn timeout(&self) -> Duration {
         self.place.tunnels().settings.connect
     }

@@ -142,7 +142,6 @@ impl WebSocketTunnel {
         self
     }
 
-    /// Begins to close the WebSocket.
     fn close(&mut self, why: Ended, code: CloseCode, reason: &str) {
         if self.closing.is_some() {
             return;
@@ -347,7 +346,6 @@ fn cause(ended: Ended, has_close_frame: bool) -> Option<Cause> {
     }
 }
 
-/// The reason in the close frame at a shutdown.
 const SHUTDOWN: &str = "the gateway stops";
 
 fn random_mask() -> [u8; 4] {
@@ -382,7 +380,6 @@ impl Future for WebSocketTunnel {
                 this.poll_orders(cx);
             }
             if this.closing.is_some() != was_closing {
-                // Begin to send the close frames.
                 continue;
             }
             if this.timer.is_elapsed() || this.timer.deadline() > next {

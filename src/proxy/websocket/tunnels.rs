@@ -68,7 +68,6 @@ pub struct Tunnels {
     pub(super) audit: Audit,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) counts: Arc<TunnelCounts>,
-    /// Notified after each revocation.
     revoked: Arc<Notify>,
     table: Arc<Mutex<Table>>,
 }
@@ -305,7 +304,6 @@ impl Place {
         &self.tunnels
     }
 
-    /// Registers the tunnel under a new id.
     pub(super) fn open(self, token: Option<VerifiedToken>) -> Registered {
         let mut table = self.tunnels.table();
         let control = Arc::new(Control::new(token, table.has_ended));

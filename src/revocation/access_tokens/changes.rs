@@ -180,13 +180,11 @@ pub(in crate::revocation) trait Entries {
 
     fn get(&self, user: &UserId, token: &TokenFingerprint) -> Result<Option<Entry>, Self::Error>;
 
-    /// Returns the entries of a user, in any order.
     fn of_user(&self, user: &UserId) -> Result<Vec<Entry>, Self::Error>;
 
     /// Returns the first user after `after` who has entries.
     fn next_user(&self, after: Option<&UserId>) -> Result<Option<UserId>, Self::Error>;
 
-    /// Returns whether any revocation applies to the PAT.
     fn is_revoked(&self, entry: &Entry) -> Result<bool, Self::Error>;
 
     /// Returns the hashes under which the store may have a PAT with this fingerprint. The first one is for new entries.
@@ -246,7 +244,6 @@ pub(in crate::revocation) trait EntriesMut: Entries {
     /// Registers a new PAT. After that, a rule of `record_rule_of_now` revokes the PAT even if the issue time of the
     /// PAT is later than the time of the rule.
     fn register(&mut self, entry: &Entry) -> Result<(), Self::Error>;
-    /// Stores the revocation of the PAT.
     fn revoke(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     /// Stores that the grace period of a rotated PAT ends at `until`.
     fn add_grace(&mut self, entry: &Entry, until: Timestamp) -> Result<(), Self::Error>;

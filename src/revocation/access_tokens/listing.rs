@@ -103,7 +103,6 @@ fn parse(text: &str) -> Option<AccessTokenCursor> {
     })
 }
 
-/// The order of the entries of one user.
 fn order(entry: &Entry) -> (Reverse<Timestamp>, AccessTokenId) {
     (Reverse(entry.issued_at), entry.id())
 }
@@ -160,7 +159,6 @@ pub(in crate::revocation) fn list<E: Entries>(
     Ok(page)
 }
 
-/// Returns whether the entry passes the filters by service and by name.
 fn is_wanted(query: &AccessTokenQuery, entry: &Entry) -> bool {
     let is_named = |text: &String| {
         let name = entry.label.name.as_ref().map(|name| name.as_str().to_lowercase());

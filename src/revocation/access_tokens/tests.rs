@@ -148,7 +148,6 @@ pub(in crate::revocation) fn test_common_behaviour(mut reopen: impl FnMut(Option
     let after = AccessTokenQuery { after: page.next, ..of("two") };
     assert_eq!(world.names(&after), ["other"]);
 
-    // Another user's id is not found.
     let foreign = AccessTokenKey::Id(user("two"), first.id);
     assert_eq!(block_on(world.tokens.find(foreign, at(4))).unwrap(), None);
     let revoke = |user, id| AccessTokenChange::Revoke { user, id };
@@ -170,7 +169,6 @@ pub(in crate::revocation) fn test_common_behaviour(mut reopen: impl FnMut(Option
     let kept = token(world.change(keep, 0));
     assert_eq!((kept.name.unwrap().as_str(), kept.description.as_str()), ("git 2", "laptop"));
 
-    // The registry shows each kind of revocation.
     let world = reopen(Some(world));
     assert_eq!([&one, &two, &three, &other].map(|pat| world.state(pat)), [Active; 4]);
     world.record(one.revocation());
@@ -239,7 +237,6 @@ fn test_rotations(world: &World) {
     let refused = world.rotate(RotatedPat::Verified(third), &last, Duration::ZERO, 3_600_022);
     assert_eq!((refused, world.find(&last)), (AccessTokenOutcome::NotActive(Revoked), None));
 
-    // A token that is not in the registry can be rotated.
     let unknown = pat("unknown", "rot", "a", 30);
     let new = IssuedPat { token: TokenFingerprint::of("of unknown"), ..unknown.clone() };
     token(world.rotate(RotatedPat::Verified(unknown.clone()), &new, Duration::ZERO, 31));

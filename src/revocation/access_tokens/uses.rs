@@ -41,7 +41,6 @@ const MAX_USES: usize = 4096;
 /// The maximum number of uses of revoked tokens that wait to be written.
 const MAX_MISUSES: usize = 256;
 
-/// The minimum time between two writes of uses.
 const WRITE_EVERY_SECS: u64 = 10;
 
 /// The recent uses of Personal Access Tokens (PATs), which are written to a registry later. Share it by an `Arc` with

@@ -31,7 +31,6 @@ pub(super) fn open_entries(
     open_if_present(&database.begin_read()?, ACCESS_TOKENS)
 }
 
-/// The entries of the file, for reading.
 pub(super) struct StoredEntries<'a> {
     pub(super) table: ReadOnlyTable<KeyType, ValueType>,
     pub(super) index: &'a RevocationIndex,
@@ -72,11 +71,8 @@ impl Entries for StoredEntries<'_> {
 pub(super) struct ChangedEntries<'a, 'txn> {
     pub(super) tables: &'a mut Tables<'txn>,
     pub(super) salts: &'a Salts,
-    /// The revocations that the changes have made.
     pub(super) revoked: Vec<Revocation>,
-    /// The entries that the changes have stored.
     pub(super) changed: Vec<Entry>,
-    /// The PATs that the changes have registered.
     pub(super) registered: Vec<IssuedPat>,
 }
 

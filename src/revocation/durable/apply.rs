@@ -142,7 +142,6 @@ impl Writer {
         }
     }
 
-    /// Returns records of the file for other nodes.
     pub(super) fn export(
         &mut self,
         after: Option<&Record>,

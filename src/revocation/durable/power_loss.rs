@@ -44,7 +44,6 @@ const SECTOR: usize = 512;
 /// the last `sync_data`. The other has none of them.
 const RANDOM_FILES: usize = 3;
 
-/// The number of expired revocations before each revocation.
 const EXPIRED: usize = 3;
 
 enum Event {
@@ -117,7 +116,6 @@ impl StorageBackend for Recorder {
     }
 }
 
-/// Says which writes after the last `sync_data` are lost in the power failure.
 enum Unsynced {
     Lost,
     Kept,

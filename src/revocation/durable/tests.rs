@@ -226,7 +226,6 @@ fn a_suspended_store_lets_another_process_write_and_follows_it_when_it_resumes()
     let next = tokio_test::block_on(std::future::poll_fn(|cx| feed.poll_next(cx))).unwrap();
     store.apply_followed(&next);
     assert_eq!(store.entries(), other.entries());
-    // The other process still has the file open.
     assert!(tokio_test::block_on(store.resume()).is_err());
     drop(other);
     tokio_test::block_on(store.resume()).unwrap();

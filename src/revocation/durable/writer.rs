@@ -98,9 +98,7 @@ pub(super) struct Written {
     /// Revocations of single PATs that were caused by a rule with the current time, or by a change of the registry of
     /// issued PATs.
     pub(super) missed: Vec<Revocation>,
-    /// The result of a change of the registry of issued PATs.
     pub(super) outcome: Option<AccessTokenOutcome>,
-    /// The entries of the registry that changed.
     pub(super) changed: Vec<Entry>,
     pub(super) registered: Vec<IssuedPat>,
     /// Entries of the registry that are newer than the records of this write. Other nodes do not have them yet.
@@ -123,7 +121,6 @@ impl Written {
     }
 }
 
-/// The effects of one write of a group.
 #[derive(Default)]
 struct Done {
     missed: Vec<Revocation>,
@@ -141,7 +138,6 @@ pub(super) enum Write {
     Issued(IssuedPat),
     /// A change of the registry of issued PATs. Its fingerprints are not salted.
     AccessTokens(AccessTokenChange, Timestamp),
-    /// The networks of the user with this hash.
     Networks([u8; HASH], Vec<u8>),
     /// Records of other nodes. Their fingerprints are salted.
     #[cfg(feature = "redis")]
@@ -149,7 +145,6 @@ pub(super) enum Write {
 }
 
 impl Write {
-    /// Salts the fingerprint, if there is one.
     fn salt(&mut self, salts: &Salts) {
         let token = match self {
             Self::Revocation(Revocation::Token { token, .. })
@@ -200,7 +195,6 @@ impl Write {
     }
 }
 
-/// Why the writer thread did not write.
 #[derive(Debug)]
 pub(super) enum WriteProblem {
     /// The path no longer names the file that the store opened at its start.
@@ -250,7 +244,6 @@ impl WriteStats {
         }
     }
 
-    /// Returns the size of the file in bytes after the last write.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
@@ -305,7 +298,6 @@ pub(super) struct Writer {
     pub(super) uptime: Box<dyn Fn() -> Uptime + Send>,
     /// The uptime at which the trusted time was last stored. At first, this is the uptime at which the file was opened.
     pub(super) advanced: Uptime,
-    /// The time of the last [`probe`](Self::probe).
     pub(super) probed: Instant,
 }
 
@@ -412,7 +404,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Opens the file, and applies its revocations.
     fn resume(&mut self) -> Result<(), StoreError> {
         if !self.is_suspended {
             return Ok(());

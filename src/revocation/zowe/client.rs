@@ -43,7 +43,6 @@ pub(super) struct ServiceClient {
 
 pub(super) struct AllLists {
     pub(super) lists: Lists,
-    /// The size of the answer in bytes.
     pub(super) bytes: usize,
 }
 

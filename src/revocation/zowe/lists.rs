@@ -30,7 +30,6 @@ pub(super) struct Lists {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tokens(HashSet<ItemHash>);
 
-/// Rules, with their times.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Rules {
     times: HashMap<ItemHash, Timestamp>,
@@ -75,7 +74,6 @@ impl Lists {
         Some(lists)
     }
 
-    /// Adds the entries of another answer.
     pub(super) fn add(&mut self, other: Self) {
         self.tokens.0.extend(other.tokens.0);
         for (ours, theirs) in [(&mut self.users, other.users), (&mut self.services, other.services)]
@@ -94,7 +92,6 @@ impl Lists {
         (self.tokens.0.len(), self.users.times.len(), self.services.times.len())
     }
 
-    /// Returns the number of rules whose time cannot be read.
     pub(super) fn unreadable(&self) -> usize {
         self.users.unreadable + self.services.unreadable
     }

@@ -49,7 +49,6 @@ pub(super) fn token_value(hash: &ItemHash, issued_at: Timestamp, expires_at: Tim
     .to_string()
 }
 
-/// Returns year, month, day, hour, minute and second in UTC.
 fn date_time(secs: u64) -> [u64; 6] {
     const DAYS_IN_400_YEARS: u64 = 146_097;
     // In this calculation, a year begins in March, so that the leap day is its last day. Day 0 is 0000-03-01.

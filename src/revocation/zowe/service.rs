@@ -71,7 +71,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// for its lock.
 const MIN_WRITE_DEADLINE: Duration = Duration::from_secs(6);
 
-/// The name of the service in errors.
 const NAME: &str = "the Caching Service of API ML";
 
 const POLLS: Description = Description::counter(
@@ -152,7 +151,6 @@ impl Weighter<TokenFingerprint, Arc<PatHashes>> for HashCount {
     }
 }
 
-/// Why the service does not work as it should.
 #[derive(Default)]
 struct Problems {
     /// The error of the last read of revocations, or of the last test of the service, if it failed.
@@ -164,7 +162,6 @@ struct Problems {
     /// Whether the lists have become empty while the service did not have the salt that it had when the gateway
     /// started. If so, the gateway ignores answers until the service has this salt again.
     lists_are_lost: bool,
-    /// Whether the log has recommended the query mode.
     is_large: bool,
 }
 

@@ -214,7 +214,6 @@ async fn a_service_that_is_away_fails_closed_and_recovers() {
         let asked = Instant::now();
         fake.set_away(true);
         if bound > Duration::ZERO {
-            // The last answer is still used.
             sleep(bound - SECOND).await;
             assert_eq!(check(&store, &token).await, Ok(()));
         }
@@ -234,7 +233,6 @@ async fn a_pat_is_refused_without_its_text_or_before_the_service_is_prepared() {
     let store = running(&fake, index()).await;
     let (without_text, _) = pat(false);
     assert_eq!(check(&store, &without_text).await, Err(CheckError::Unavailable));
-    // The service was not prepared.
     let (token, _) = pat(true);
     for settings in [index(), query()] {
         let store = WithCachingService::new(RevocationIndex::default(), fake.service(settings));
@@ -265,7 +263,6 @@ async fn revocations_of_the_gateway_are_found_by_api_ml() {
         store.record_rule_of_now(Revocation::User { user, up_to }).await.unwrap();
         let service = ServiceId::new("SVC").unwrap();
         store.record(Revocation::Service { service, up_to }).await.unwrap();
-        // A rule with an earlier time changes nothing.
         let earlier = Timestamp::from_millis(1_800_000_000_000);
         store.record(Revocation::User { user, up_to: earlier }).await.unwrap();
         for (list, key) in
