@@ -98,9 +98,9 @@ impl Exposition {
         self.text
     }
 
-    /// Writes the lines `# HELP` and `# TYPE`, which come before the samples. If the text already contains this metric,
-    /// a debug build panics, and a release build returns `false` and writes nothing: a second block with the same name
-    /// would make the whole text invalid.
+    /// Writes the lines `# HELP` and `# TYPE`, which come before the samples. A second block with the same name would
+    /// make the whole text invalid. So if the text already contains this metric, a debug build panics. A release build
+    /// writes nothing, and returns `false`.
     fn begin(&mut self, metric: &Description) -> bool {
         let is_new = self.written.insert(metric.name);
         debug_assert!(is_new, "{} is written twice", metric.name);

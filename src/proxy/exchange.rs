@@ -5,9 +5,9 @@
 //! from the [budget](super::instances) of the service.
 //!
 //! 1. **No connection**: nothing was sent, so a request of any method is sent to another instance, with the same
-//!    credential. If no other instance may get the request, the gateway connects to the same instance once more, but
-//!    only if this instance has refused the connection. A new connection that closes before the request is sent counts
-//!    as refused. If connecting takes too long, the request is not sent again.
+//!    credential. If no other instance may get the request, and this instance has refused the connection, the gateway
+//!    connects to this instance once more. A new connection that closes before the request is sent counts as refused.
+//!    If connecting takes too long, the request is not sent again.
 //! 2. **The connection ended before a byte of the response**:
 //!    - A request with an idempotent method and without a body is sent to another instance. If its user is sticky (all
 //!      requests of this user go to one instance), it is sent to the same instance again.
@@ -16,8 +16,8 @@
 //!      other request is sent again only if no byte of it was sent. The pool sends no request again if the first
 //!      connection was a new HTTP/1.1 connection.
 //!
-//!    If the service accepts a credential only once, and may have received the credential of this request, the request
-//!    first gets a new credential.
+//!    Some services accept a credential only once. If such a service may have received the credential of the request,
+//!    the request first gets a new credential.
 //! 3. **The service has not processed the request** (HTTP/2 only): a request of any method is sent to another instance,
 //!    with the same credential. If no other instance may get the request, the same instance gets it. The request of a
 //!    sticky user also stays at its instance if the instance only replaces its connections (GOAWAY).
@@ -181,7 +181,7 @@ impl<C, B> Attempt<C, B> {
     }
 
     /// Returns whether a request of which nothing was sent may be sent again. Returns true at most once for each
-    /// request, and only if the budget has a retry.
+    /// request. If the budget has no retry, returns false.
     #[cold]
     fn may_connect_again(&mut self) -> bool {
         let may_connect = !self.has_connected_again && self.withdraw(Retry::Refused);
@@ -192,8 +192,8 @@ impl<C, B> Attempt<C, B> {
     /// Begins to send the request again.
     ///
     /// # Errors
-    /// [`ExchangeError::TimedOut`] if the time for the response has passed. A new connection would then always be too
-    /// late.
+    /// [`ExchangeError::TimedOut`] if the time for the response has passed. After this time, a new connection is always
+    /// too late.
     #[cold]
     fn begin_again(&mut self, progress: &Progress) -> Result<(), ExchangeError> {
         let now = Instant::now();
@@ -248,7 +248,7 @@ impl<C, B> Attempt<C, B> {
 #[error("the connection was not open in time")]
 struct NotInTime;
 
-/// Replaces the base path `old` of a request target by `new`. Returns `None` if the target stays as it is.
+/// Replaces the base path `old` of a request target by `new`. Returns `None` if the target does not change.
 fn with_base_path(uri: &Uri, old: &str, new: &str) -> Option<Uri> {
     if old == new {
         return None;

@@ -23,7 +23,7 @@
 //!    - 404 if the client chooses an unknown instance with `X-InstanceId`;
 //!    - 401 if the credential of a gRPC call expires or is revoked before the service responds;
 //!    - 429 if the user, or the client address if there is no user, has too many WebSockets;
-//!    - 500 if the gateway cannot build the request to the service. This would be an error of the gateway.
+//!    - 500 if the gateway cannot build the request to the service. Such a case is an error of the gateway.
 //!
 //!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status 500 replaces 502. It
 //!    also replaces 503 if the service cannot be reached or has no instance.
@@ -1096,8 +1096,8 @@ mod tests {
         service.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
         let response = first.await.unwrap().unwrap();
         service.write_all(b"ok").await.unwrap();
-        // When the body ends, the connection is assigned to the second request. The task of the second request runs
-        // only after the connection is closed.
+        // When the body ends, the connection is assigned to the second request. The connection is closed before the
+        // task of the second request runs.
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
         drop(service);
         // Now the third request has the only slot, and gets no response.

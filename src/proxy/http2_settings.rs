@@ -20,8 +20,8 @@ pub struct Http2Settings {
 }
 
 impl Default for Http2Settings {
-    /// Permits 100 requests at a time per connection, and sends a ping if nothing arrives for 320 s on a connection
-    /// with open requests.
+    /// Permits 100 requests at a time per connection. If nothing arrives for 320 s on a connection with open requests,
+    /// the gateway sends a ping.
     fn default() -> Self {
         Self {
             max_streams: NonZeroU16::new(100).expect("should not be zero"),

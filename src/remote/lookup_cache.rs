@@ -84,8 +84,8 @@ where
     }
 
     /// Returns the cached result for `key`, if there is one. If another caller is looking `key` up, waits for the
-    /// result of that look-up, and returns it. If there is neither a cached result nor such a look-up, runs `look_up`,
-    /// and returns its result.
+    /// result of that look-up, and returns it. If there is no cached result and no such look-up, runs `look_up`, and
+    /// returns its result.
     ///
     /// # Errors
     /// The error of the look-up. It may be a cached error, or the error of another caller's look-up.

@@ -78,9 +78,10 @@ const COMMITS: Description = Description::histogram(
 /// 2. **`Ok` means visible.** Every check that starts after `record` returned `Ok` sees the revocation.
 /// 3. **No revocation is undone.** A rule with an earlier time never replaces a rule with a later time, in
 ///    the file or in memory.
-/// 4. **A damaged file is an error**, never a store with fewer revocations. Opening verifies the checksum of every
-///    page. The file has two roots, one for each of its last two commits. Each write is committed twice, so that both
-///    roots contain the revocations of the write. If one root is damaged, the other root still has all revocations.
+/// 4. **A damaged file is an error.** It is never opened as a store with fewer revocations. Opening verifies the
+///    checksum of every page. The file has two roots, one for each of its last two commits. Each write is committed
+///    twice, so that both roots contain the revocations of the write. If one root is damaged, the other root still has
+///    all revocations.
 /// 5. **A write that has started is finished**, even if its future is dropped. Dropping the store waits
 ///    for pending writes.
 ///

@@ -218,8 +218,8 @@ impl RevocationIndex {
         if self.users.get(user).is_some_and(|up_to| hits(*up_to)) {
             return Err(CheckError::Revoked(RevokedBy::UserRule));
         }
-        // A rule for one of the services of a PAT revokes the PAT for all its services, whatever the suffixes of its
-        // scopes (docs/reference/tokens-and-revocation.md#revocation-check).
+        // A rule for one of the services of a PAT revokes the PAT for all its services. The suffixes of its scopes do
+        // not matter (docs/reference/tokens-and-revocation.md#revocation-check).
         let by_rule = |service| self.services.get(service).is_some_and(|up_to| hits(*up_to));
         if scopes.services().any(by_rule) {
             return Err(CheckError::Revoked(RevokedBy::ServiceRule));

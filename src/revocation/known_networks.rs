@@ -138,8 +138,8 @@ impl NetworkMemory {
     }
 }
 
-/// The day of a login, as the number of days since 1970-01-01. With a finer time, each login would change the stored
-/// networks. With whole days, only the first login from a network on a day changes them.
+/// The day of a login, as the number of days since 1970-01-01. If logins had a finer time, each login would change the
+/// stored networks. With whole days, only the first login from a network on a day changes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Day(u32);
 

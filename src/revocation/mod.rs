@@ -209,8 +209,6 @@ pub type RevocationListener = Arc<dyn Fn() + Send + Sync>;
 /// If an implementation does not know whether a token is revoked, it must never return `Ok`. It returns
 /// [`CheckError::Unavailable`], and the caller does not accept the token.
 ///
-/// `Arc<R>` implements the trait if `R` implements it. So `Arc<dyn RevocationCheck>` also implements it.
-///
 /// ```
 /// use tower_passticket::{revocation::*, token::VerifiedToken};
 ///
@@ -271,8 +269,6 @@ pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 
 /// Stores revocations. The auth API writes to the store. The layers only read from it.
 ///
-/// `Arc<S>` is a store if `S` is a store, so `Arc<dyn RevocationStore>` is a store.
-///
 /// ```
 /// use std::{future::ready, sync::Arc};
 /// use tower_passticket::{clock::Timestamp, revocation::*, token::VerifiedToken};
@@ -320,9 +316,9 @@ pub trait RevocationStore: RevocationCheck {
     /// Stores one revocation. The write starts before this method returns. If the caller drops the future, the write
     /// continues, and only its result is lost.
     ///
-    /// `Ok` means that the revocation is as durable as this store can make it, and that every check that starts after
-    /// this result sees the revocation. A revocation is never undone (docs/decisions.md#d8). If the store already has a
-    /// rule with a later time for the user or the service, the new rule changes nothing.
+    /// `Ok` means two things: the revocation is as durable as this store can make it, and every check that starts after
+    /// `Ok` sees the revocation. A revocation is never undone (docs/decisions.md#d8). If the store already has a rule
+    /// with a later time for the user or the service, the new rule changes nothing.
     ///
     /// After a [`StoreError`], the store may apply the revocation until the program ends, and lose it at a restart. If
     /// the revocation is stored despite an error, the description of this error says so.

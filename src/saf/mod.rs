@@ -6,9 +6,9 @@
 //! product, a *profile* lists the users who have access. A profile applies to one resource, or to all resources whose
 //! names match a pattern.
 //!
-//! [`SafProvider`] is the trait for such checks. [`FileSaf`] decides from a list of profiles, and needs
-//! no security product. [`PermittedGenerator`] makes a PassTicket (a one-time password of z/OS) only after
-//! a SAF check.
+//! [`SafProvider`] is the trait for such checks. [`FileSaf`] decides from a list of profiles, and needs no security
+//! product. [`PermittedGenerator`] checks a permission with SAF before it makes a PassTicket (a one-time password of
+//! z/OS).
 #![cfg_attr(
     feature = "remote",
     doc = "[`EndpointSaf`] asks the SAF endpoint of Zowe, an HTTP service on z/OS."

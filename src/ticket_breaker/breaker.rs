@@ -33,8 +33,8 @@ use crate::{
     passticket::{Applid, KeyProfile, KeyProfiles, PassTicketGenerator, UserId},
 };
 
-/// How often [`TicketBreaker::run`] calls [`TicketBreaker::tick`], reads the refusals that other nodes have seen, and
-/// tries again to save a state that could not be saved.
+/// At this interval, [`TicketBreaker::run`] calls [`TicketBreaker::tick`] and reads the refusals that other nodes have
+/// seen. It also tries again to save a state that it could not save.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Watches whether services accept PassTickets. After too many refusals, it stops the making of PassTickets for the
@@ -195,7 +195,8 @@ impl TicketBreaker {
     /// before the first ticket.
     ///
     /// # Errors
-    /// [`RestoreError`] if the text is not a state of this version. The state of the breaker then stays as it is.
+    /// [`RestoreError`] if the text is not a state of this version. In this case, the state of the breaker does not
+    /// change.
     pub fn restore(&self, text: &str) -> Result<(), RestoreError> {
         let restored = saved::from_text(text)?;
         let mut machine = self.0.machine();
@@ -222,7 +223,7 @@ impl TicketBreaker {
     /// not return. Without `file`, the state is not saved.
     ///
     /// If the file cannot be written, this is logged and counted, and the gateway continues. But after a restart, the
-    /// gateway would not know the latest stops, and could send wrong tickets again.
+    /// gateway does not know the latest stops, and may send wrong tickets again.
     pub async fn run(self, file: Option<PathBuf>) {
         // A new breaker has nothing to save.
         let mut saved = 0;

@@ -73,8 +73,8 @@ where
     C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
     C::Response: Read + Write + Unpin + Send + 'static,
 {
-    /// Checks the instance of `service` at `upstream` by requesting `url`. The future runs until it is dropped. Its
-    /// checks run one after the other.
+    /// Checks the instance of `service` at `upstream` by requesting `url`. The future runs until it is dropped. The
+    /// checks of one future run one after the other.
     ///
     /// When the last future for an instance is dropped, the gateway forgets the failed checks of this instance. To
     /// change the settings of a check, call this function for the new check before you drop the old future.

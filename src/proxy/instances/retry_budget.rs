@@ -1,8 +1,7 @@
 //! Limits how many requests to a service are sent again.
 //!
-//! Without a limit, the gateway would double the load of a service that fails because of its load. The retries
-//! within 10 s are limited to 20 % of the requests of these 10 s, plus 100. The 100 retries are for services with few
-//! requests.
+//! If a service fails because of its load, retries without a limit would double this load. The retries within 10 s are
+//! limited to 20 % of the requests of these 10 s, plus 100. The 100 retries are for services with few requests.
 
 use std::time::Duration;
 

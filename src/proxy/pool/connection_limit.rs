@@ -4,8 +4,8 @@
 //! While a slot is free, no request waits. At the limit, requests wait in one queue:
 //!
 //! - A connection that becomes free is handed to the first waiter of its [pool](PoolId), because a connection works
-//!   only in its runtime and with its protocol. So a request may overtake the first waiter of the whole queue, but only
-//!   if the request began to wait less than [`MAX_OVERTAKEN`] after this waiter.
+//!   only in its runtime and with its protocol. So a request can overtake the first waiter of the whole queue. This is
+//!   permitted if the request began to wait less than [`MAX_OVERTAKEN`] after this waiter.
 //! - If no waiter of the connection's pool may get the connection, the connection is closed. The first waiter of the
 //!   whole queue gets the slot of the closed connection, and makes a new connection.
 //! - A request that begins to wait closes an idle connection of another pool for the same instance, if there is one.

@@ -44,7 +44,7 @@ const MAX_KEPT: usize = 16 * 1024;
 const KEPT_CAPACITY: usize = 4 * 1024;
 
 /// Says whether the pool may send a request again, if the connection ends before the response begins. Over HTTP/2, the
-/// pool also gives back each request that the service has not processed, whatever this value is.
+/// pool also gives back each request that the service has not processed. This does not depend on the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
     /// The pool does not send the request again, for example because the connection was made for this request.
@@ -264,7 +264,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         }
     }
 
-    /// Begins to replace a connection that the service has closed, but only if the request may be sent again.
+    /// If the request may be sent again, begins to replace the connection that the service has closed.
     #[cold]
     fn replace_if_allowed(&mut self) {
         let sent = Sent::of(&self.sent);

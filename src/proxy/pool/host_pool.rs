@@ -110,7 +110,7 @@ impl<B> HostPool<B> {
             .build()?;
         Ok(Self {
             // `Host` must not contain a user, and clients leave out the default port (RFC 9110 §7.2). The authority of
-            // an `Upstream` contains neither.
+            // an `Upstream` contains no user and no default port.
             host: HeaderValue::try_from(authority.as_str())?,
             uri,
             tick: AtomicU64::new(0),
@@ -185,8 +185,8 @@ impl<B> HostPool<B> {
         }
     }
 
-    /// Returns whether the instance has no connection, in any runtime. Only then may the [limit](Self::limit()) of the
-    /// instance be dropped, because a new limit would not count the old connections.
+    /// Returns whether the instance has no connection, in any runtime. While there is a connection, the
+    /// [limit](Self::limit()) of the instance must not be dropped, because a new limit would not count this connection.
     pub(super) fn is_unused(&self) -> bool {
         self.limit.is_unused()
     }
@@ -239,8 +239,8 @@ impl<B> HostPool<B> {
 
 impl<B: Send + 'static> HostPool<B> {
     /// If the last new connection uses HTTP/2, takes a free stream of an HTTP/2 connection. If there is no such stream,
-    /// takes the most recently used HTTP/1.1 connection that is ready. Returns `None` if there is neither. Drops each
-    /// HTTP/1.1 connection that it finds and that is not ready.
+    /// takes the most recently used HTTP/1.1 connection that is ready. Returns `None` if there is no such stream and no
+    /// such connection. Drops each HTTP/1.1 connection that it finds and that is not ready.
     pub(in crate::proxy) fn take(self: &Arc<Self>) -> Option<Box<PooledConnection<B>>> {
         if self.http2.is_used.load(Ordering::Relaxed)
             && let Some(stream) = self.open_stream()

@@ -1,8 +1,8 @@
 //! One HTTP/2 connection to a service. Many requests share it, each with a stream of its own.
 //!
-//! hyper drives the connection in tasks of the connection's runtime. The pool opens a stream only while the connection
-//! has fewer than the permitted number of streams: the smaller of [`Http2Settings::max_streams`] and the service's
-//! `SETTINGS_MAX_CONCURRENT_STREAMS`.
+//! hyper drives the connection in tasks of the connection's runtime. The permitted number of streams is the smaller of
+//! [`Http2Settings::max_streams`] and the service's `SETTINGS_MAX_CONCURRENT_STREAMS`. The pool opens a stream if the
+//! connection has fewer streams than this number.
 
 use std::{
     fmt,

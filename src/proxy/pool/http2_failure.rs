@@ -61,7 +61,7 @@ pub(super) enum SendAgain {
     No,
     /// The request is sent again with the same credential.
     Same,
-    /// The request is sent again with a new credential, because the service accepts a credential only once and may have
+    /// The request is sent again with a new credential. The service accepts a credential only once, and may have
     /// received the credential of the first attempt.
     WithNewHeaders,
 }

@@ -323,8 +323,8 @@ fn http2_head(head: &Parts, service: &Uri) -> Parts {
     head
 }
 
-/// Replaces headers by those in `new`. Returns false, and changes nothing, if `headers` does not contain each of these
-/// names exactly once. In this case, the head has changed since the scheme prepared it.
+/// Replaces headers by the headers in `new`. Returns false, and changes nothing, if `headers` does not contain each of
+/// these names exactly once. In this case, the head has changed since the scheme prepared it.
 #[must_use]
 fn replace_headers(headers: &mut HeaderMap, new: &HeaderMap) -> bool {
     let is_single = |name| headers.get_all(name).iter().count() == 1;

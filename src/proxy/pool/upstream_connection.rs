@@ -310,8 +310,8 @@ impl<B> UpstreamConnection<B> {
                 poll_fn(|cx| {
                     signal.reader.register(cx.waker());
                     let connection_cx = &mut Context::from_waker(&waker);
-                    // Poll twice. The connection checks only after its last write whether its sender was dropped. After
-                    // this write, nothing wakes the connection, so only the second poll lets it end.
+                    // Poll twice. After its last write, the connection must be polled once more to find that its sender
+                    // was dropped, and to end. Nothing wakes the connection for this poll.
                     for _ in 0..2 {
                         if let Poll::Ready(result) = connection.as_mut().poll(connection_cx) {
                             log_end(result);

@@ -115,7 +115,7 @@ impl FrameTracker {
     }
 }
 
-/// Tracks the frames in `pieces`. Returns for each piece the number of bytes up to the first boundary, whether the end
+/// Tracks the frames in `pieces`. Returns for each piece: the number of bytes up to the first boundary, whether the end
 /// of the piece is a boundary, and whether there was a close frame.
 #[cfg(feature = "fuzzing")]
 pub fn track_frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usize, bool, bool)> {

@@ -97,7 +97,7 @@ impl ClientUpgrade {
         request: &mut Request<B>,
         route: &Route,
     ) -> Result<Option<Box<Self>>, Box<Response<ResponseBody>>> {
-        // A handshake has no body. If it had one, the frames would begin after the body.
+        // A handshake has no body. If a handshake had a body, the frames would begin after the body.
         let offer = Offer::of(request.headers()).filter(|_| request.body().is_end_stream());
         let (Some(offer), Some(on_upgrade)) = (offer, request.extensions_mut().remove()) else {
             return Ok(None);

@@ -225,8 +225,8 @@ impl Tunnels {
         let all: Vec<_> = table.open.values().chain(table.watched.values()).cloned().collect();
         drop(table);
         for control in all {
-            // This search skips a check that needs a call to a server. If it did not, each revocation would cause one
-            // call for each tunnel. Each tunnel makes this check itself every 30 seconds.
+            // This search skips a check that needs a call to a server. If the search made such checks, each revocation
+            // would cause one call for each tunnel. Each tunnel makes this check itself every 30 seconds.
             let checked = control.token.as_ref().map(|token| self.revocations.try_check_now(token));
             if let Some(Some(Err(_))) = checked {
                 control.check_now();

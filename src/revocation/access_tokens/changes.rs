@@ -115,8 +115,8 @@ pub enum AccessTokenChange {
         /// The PAT.
         pat: IssuedPat,
     },
-    /// Records uses of PATs. A PAT that is not in the registry is added, if it has scopes, has not expired, and its
-    /// user does not have too many PATs.
+    /// Records uses of PATs. A PAT that is not in the registry is added under three conditions: the PAT has scopes, it
+    /// has not expired, and its user does not have too many PATs.
     Use(Vec<PatUse>),
     /// Revokes the rotated PATs whose grace period has ended.
     EndGraces,

@@ -97,7 +97,7 @@ impl Tables<'_> {
         }
         let is_rotated = present.and_then(|it| it.rotation) != merged.rotation;
         if let Some(rotation) = merged.rotation.filter(|_| is_rotated) {
-            // Each node ends the grace period, because the node that has rotated the token may not run any more.
+            // Each node ends the grace period itself, because the node that has rotated the token may have stopped.
             let key = (rotation.until.as_millis(), *merged.token.as_bytes());
             self.graces.insert(key, merged.user.as_str())?;
         }

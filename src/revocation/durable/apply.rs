@@ -116,7 +116,7 @@ impl Writer {
     ) {
         match adopted {
             // Until the caller repeats the write, checks use both salts. The list of the salts of other nodes normally
-            // has room for this salt: while the own salt is unused, this list is normally empty.
+            // has room for this salt, because this list is normally empty while the own salt is unused.
             Some(salt) if has_failed => {
                 let _ = self.salts.add(salt);
             }

@@ -17,7 +17,7 @@ use crate::{
 
 impl DurableStore {
     /// Does the same as [`record`](crate::revocation::RevocationStore::record), and returns the records for other
-    /// nodes. If the records need the salt, the salt is the first record, so that no record depends on a later one.
+    /// nodes. If the records need the salt, the salt is the first record, so that no record depends on a later record.
     pub(crate) fn record_for_nodes(&self, revocation: Revocation) -> StoreFuture<Vec<Record>> {
         self.write_for_nodes(Write::Revocation(revocation))
     }

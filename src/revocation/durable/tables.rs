@@ -50,8 +50,8 @@ pub(super) const FORMAT: &str = "format";
 pub(super) const SALT: &str = "salt";
 /// The trusted time, as it was last stored. A new file does not have this entry before the first eviction.
 pub(super) const TRUSTED: &str = "trustedTime";
-/// While this entry exists, no hash was made with the salt of the file, and no other node knows this salt. Only then
-/// may another salt replace the salt of the file. Files of older versions of this program do not have this entry.
+/// If this entry exists, no hash was made with the salt of the file, and no other node knows this salt. So another salt
+/// may replace the salt of the file. Files of older versions of this program do not have this entry.
 pub(super) const UNUSED_SALT: &str = "unusedSalt";
 /// The position up to which this node has applied the log in which nodes share revocations.
 pub(super) const FOLLOWED: &str = "followed";

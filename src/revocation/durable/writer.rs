@@ -601,8 +601,9 @@ impl Writer {
         }
     }
 
-    /// If the group contains only `EndGraces` and `Misuse`, and none of them has anything to do, answers them without a
-    /// commit, and returns true. The program sends an `EndGraces` every second, which usually has nothing to do.
+    /// If the group contains only `EndGraces` and `Misuse`, and none of them would change anything, answers them
+    /// without a commit, and returns true. The program sends an `EndGraces` every second, which usually changes
+    /// nothing.
     fn answer_idle(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
         let is_regular = |write: &Write| {
             use AccessTokenChange::{EndGraces, Misuse};

@@ -34,7 +34,8 @@ pub(super) fn has_message(body: &[u8], number: &str) -> bool {
 /// Returns the value of a revoked token, in the form of API ML (docs/reference/zowe-site.md#revocation-records).
 ///
 /// This function writes times in UTC, but API ML reads them as its local time. So the function adds one day to
-/// `expiresAt`. With this day, API ML never evicts the entry before the token expires, whatever its local time is.
+/// `expiresAt`. Because of this day, API ML never evicts the entry before the token expires, even if its local time is
+/// many hours ahead of UTC.
 pub(super) fn token_value(hash: &ItemHash, issued_at: Timestamp, expires_at: Timestamp) -> String {
     const DAY_SECS: u64 = 24 * 60 * 60;
     let expires_at = expires_at.as_secs().saturating_add(DAY_SECS);

@@ -40,8 +40,8 @@ const SALT_EVERY: Duration = Duration::from_secs(5 * 60);
 /// writes.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// How often the query mode sends a query without keys, so that the health of the service is known even if no PAT is
-/// used.
+/// In the query mode, the gateway sends a query without keys at this interval. So it knows the health of the service
+/// even if no client uses a PAT.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long the error of a failed query about a PAT is cached. An error is never cached for longer than an answer.
@@ -67,8 +67,8 @@ const LARGE_ANSWER: usize = 1024 * 1024;
 /// all tries. A later attempt as a whole has no time limit, but each of its calls has one.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The minimum time limit of one call that writes. A busy service answers a write only after it has waited four seconds
-/// for its lock.
+/// The minimum time limit of one call that writes. A busy service first waits four seconds for its lock, and then
+/// answers a write.
 const MIN_WRITE_DEADLINE: Duration = Duration::from_secs(6);
 
 const NAME: &str = "the Caching Service of API ML";
@@ -468,8 +468,8 @@ impl Shared {
             None => GONE,
             Some(salt) => {
                 if site.salts.iter().any(|known| known.is_same(&salt)) {
-                    // If `Problems::salt` is set, it stays until the next start, even if this salt is the first one
-                    // again, because API ML may have lost revocations in the meantime.
+                    // If `Problems::salt` is set, it stays set until the next start, even if the salt is now the first
+                    // salt again. The reason: API ML may have lost revocations in the meantime.
                     return;
                 }
                 let mut salts = site.salts.clone();
