@@ -153,8 +153,8 @@ pub(super) fn prepare<B: Body>(
     if seen.location {
         rewrite_locations(headers, context);
     }
-    // No headers are added to a response with status 304. They would change the response that the client has stored
-    // (RFC 9111 §4.3.4).
+    // No headers are added to a response with status 304. Added headers would change the response that the client has
+    // stored (RFC 9111 §4.3.4).
     if context.is_authenticated
         && status != StatusCode::NOT_MODIFIED
         && context.route.security_headers() == SecurityHeaders::AddMissing

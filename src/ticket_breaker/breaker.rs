@@ -120,9 +120,9 @@ impl TicketBreaker {
     }
 
     /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. If
-    /// `user` is `None`, the breaker also makes tickets with stopped keys again. Returns how many pairs of user and
-    /// APPLID had refusals, plus how many keys were stopped. An operator uses this function after the cause of the
-    /// refusals was removed.
+    /// `user` is `None`, the breaker also makes tickets with the stopped keys of these APPLIDs again. Returns how many
+    /// pairs of user and APPLID had refusals, plus how many keys were stopped. An operator uses this function after the
+    /// cause of the refusals was removed.
     pub fn resume(&self, applid: Option<Applid>, user: Option<UserId>) -> usize {
         let mut machine = self.0.machine();
         let changes = machine.resume(applid, user);

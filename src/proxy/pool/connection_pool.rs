@@ -69,8 +69,8 @@ pub(in crate::proxy) struct PoolSettings {
     pub(in crate::proxy) http2: Http2Settings,
 }
 
-/// The functions of the trait [`NegotiateHttp2`] with which the pool offers HTTP/2 to services. Because they are stored
-/// here, only [`new`](Self::new) needs this trait.
+/// The functions of the trait [`NegotiateHttp2`] with which the pool offers HTTP/2 to services. They are stored here,
+/// so that only [`new`](Self::new) needs this trait as a bound.
 pub(in crate::proxy) struct Negotiation<C> {
     offer: fn(&C) -> C,
     is_http2: fn(&dyn Any) -> bool,

@@ -590,8 +590,8 @@ where
     ) -> Sending<B> {
         match &mut self.carrier {
             Carrier::Http1(connection) => {
-                // The timer may still be set to a time minutes away: the limit for a pause in the body of the last
-                // response.
+                // The timer may still be set to the limit for a pause in the body of the last response. This limit can
+                // be minutes later than `deadline`.
                 connection.advance_timer(deadline);
                 connection.send(request, resend)
             }

@@ -421,7 +421,7 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Set the flag before waking the reader. A reader that registers its waker too late to be woken then sees the
+        // Set the flag before waking the reader. If a reader registers its waker too late for this wake-up, it sees the
         // flag.
         self.is_raised.store(true, Ordering::Relaxed);
         self.reader.wake();

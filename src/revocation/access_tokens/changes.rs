@@ -15,8 +15,8 @@ use crate::{
     token::{Scopes, TokenFingerprint},
 };
 
-/// The maximum number of entries of one user. If a user has this number of entries and gets another one, the oldest
-/// expired or revoked entries are removed first.
+/// The maximum number of entries of one user. If a user has this number of entries, the oldest expired or revoked entry
+/// is removed before the user gets another entry. If all entries are active, the user gets no other entry.
 pub(in crate::revocation) const MAX_ENTRIES: usize = 1000;
 
 /// How long an entry stays after its token has expired: 30 days.
@@ -96,8 +96,8 @@ pub enum AccessTokenChange {
         /// The PAT.
         id: AccessTokenId,
     },
-    /// Replaces a PAT by a new one with the same scopes, which expires at the same time or earlier. The old PAT is
-    /// revoked at the end of `grace`. If `grace` is zero, this change revokes the old PAT.
+    /// Replaces a PAT by a new PAT. The new PAT has the same scopes, and expires at the same time or earlier. The old
+    /// PAT is revoked at the end of `grace`. If `grace` is zero, this change revokes the old PAT.
     Rotate {
         /// The PAT to replace.
         old: RotatedPat,
@@ -121,8 +121,7 @@ pub enum AccessTokenChange {
     /// Revokes the rotated PATs whose grace period has ended.
     EndGraces,
     /// Revokes the active PATs that were not used for this time. The time of a PAT that was never used counts from its
-    /// issue. A store that keeps a trusted time (docs/decisions.md#d39) uses `now` or the trusted time, whichever is
-    /// earlier.
+    /// issue. A store that keeps a trusted time (docs/decisions.md#d39) uses the earlier of `now` and the trusted time.
     RevokeIdle(Duration),
 }
 
@@ -187,7 +186,8 @@ pub(in crate::revocation) trait Entries {
 
     fn is_revoked(&self, entry: &Entry) -> Result<bool, Self::Error>;
 
-    /// Returns the hashes under which the store may have a PAT with this fingerprint. The first one is for new entries.
+    /// Returns the hashes under which the store may have a PAT with this fingerprint. The first hash is for new
+    /// entries.
     fn stored_as(&self, token: TokenFingerprint) -> Vec<TokenFingerprint>;
 
     fn state(&self, entry: &Entry, now: Timestamp) -> Result<AccessTokenState, Self::Error> {

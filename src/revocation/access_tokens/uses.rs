@@ -31,8 +31,8 @@ const DROPPED_MISUSES: Description = Description::counter(
     "Uses of refused Personal Access Tokens that were not reported to the registry, because too many waited.",
 );
 
-/// The number of slots. A slot remembers the last report of a token. If two tokens share a slot, they only cause more
-/// reports.
+/// The number of slots. A slot remembers the last report of a token. If two tokens share a slot, the only effect is
+/// that more reports are made.
 const SLOTS: usize = 16_384;
 
 /// The maximum number of uses that wait to be written. Further uses are dropped.

@@ -141,7 +141,7 @@ pub(super) fn has_all(
 }
 
 /// Records that can be stored in any order. They are stored in the order of their keys, so that each page of the file
-/// is changed only once. This is many times faster than the order of the log.
+/// is changed only once. This is many times faster than to store them in the order of the log.
 #[derive(Default)]
 pub(super) struct Unordered<'a>(Vec<&'a Record>);
 

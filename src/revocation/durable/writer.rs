@@ -132,7 +132,7 @@ struct Done {
 /// One write. The writer salts the fingerprints of revocations and PATs.
 pub(super) enum Write {
     Revocation(Revocation),
-    /// A rule with the current time. It also revokes the registered PATs whose issue time is later than the
+    /// A rule with the current time. It also revokes the registered PATs whose issue time is later than the time of the
     /// rule.
     RuleOfNow(Revocation),
     Issued(IssuedPat),

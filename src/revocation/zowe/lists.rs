@@ -25,8 +25,8 @@ pub(super) struct Lists {
     services: Rules,
 }
 
-/// The hashes of revoked tokens. In the answer, each hash is a key with a value. The value is not read; API ML does not
-/// read it, either.
+/// The hashes of revoked tokens. In the answer, each hash is a key with a value. Neither the gateway nor API ML reads
+/// the value.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tokens(HashSet<ItemHash>);
 

@@ -459,7 +459,8 @@ async fn prepare_says_what_it_found_or_what_is_wrong_and_whether_an_operator_mus
     let text = error(fake.service(query()).prepare().await.unwrap_err());
     assert!(text.0 && text.1.contains("set zowe.revocations.mode: index"), "{text:?}");
 
-    // The service has no salt. Without the permission to create one, this is an error. With it, a salt is created once.
+    // The service has no salt. Without the permission to create one, this is an error. With this permission, a salt is
+    // created once.
     for layout in [Layout::Maps, Layout::Entries] {
         let fake = Fake::new(layout, None);
         let text = error(fake.service(index()).prepare().await.unwrap_err());
