@@ -66,7 +66,6 @@ struct Known {
     tunnel: Tunnel,
 }
 
-/// The tunnel of a request, such as a WebSocket.
 #[derive(Default)]
 enum Tunnel {
     /// There is no tunnel, or it has ended.

@@ -247,7 +247,6 @@ mod tests {
             ("brace } and , = {", "brace } and , = {", "brace } and , = {"),
             ("umlaut \u{e4}", "umlaut \u{e4}", "umlaut \u{e4}"),
         ] {
-            // A help text must be `'static`, so the test leaks it.
             let help_text: &'static str = Box::leak(given.to_owned().into_boxed_str());
             let metric = Description { help: help_text, ..Description::gauge("m", "") };
             let got = text(|e| e.series(&metric, [([(FILE, given), (LINE, "1")], 1)]));

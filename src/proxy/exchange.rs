@@ -1,8 +1,8 @@
 //! One exchange with a service: the gateway connects to an instance, sends the request, and waits for the head of the
 //! response (its status and headers).
 //!
-//! A request is sent again in these cases ([D29](crate::decisions#d29)). In cases 1 to 3, each retry takes one retry
-//! from the [budget](super::instances) of the service.
+//! A request is sent again in these cases ([D29](crate::decisions#d29)). In cases 1 to 3, each repetition takes one
+//! retry from the [budget](super::instances) of the service.
 //!
 //! 1. **No connection**: nothing was sent, so a request of any method is sent to another instance, with the same
 //!    credential. If no other instance may get the request, and this instance has refused the connection, the gateway
@@ -61,7 +61,8 @@ use crate::{
 };
 
 /// To eject an instance means to send it no requests for some time. The gateway ejects an instance that had at least
-/// this time to accept a connection, and did not accept it. If the response timeout is shorter, it replaces this time.
+/// this time to accept a connection, and did not accept it. If the response timeout is shorter than this time, the
+/// gateway uses the response timeout instead.
 const MIN_CONNECT_TIME: Duration = Duration::from_secs(1);
 
 pub(super) struct Exchange<C, B> {
@@ -213,7 +214,6 @@ impl<C, B> Attempt<C, B> {
         self.in_flight.take()
     }
 
-    /// Records that the instance could not be reached.
     #[cold]
     fn eject(&self, cause: &(dyn StdError + 'static)) {
         let ejected = self.target().state.set_unreachable(self.began, Instant::now());
@@ -243,7 +243,6 @@ impl<C, B> Attempt<C, B> {
     }
 }
 
-/// No connection was open before the deadline.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was not open in time")]
 struct NotInTime;
@@ -260,7 +259,6 @@ fn with_base_path(uri: &Uri, old: &str, new: &str) -> Option<Uri> {
 }
 
 impl<C, B> Exchange<C, B> {
-    /// Returns the instance to which the request was sent last.
     pub(super) fn upstream(&self) -> &Upstream {
         self.attempt.target().upstream()
     }

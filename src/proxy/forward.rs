@@ -29,7 +29,7 @@
 //!    also replaces 503 if the service cannot be reached or has no instance.
 //!
 //!    A response with 413 has a [`Rejection`] as an extension. A response with 429 has no extension for its reason.
-//!    Each other response has a [`ServiceFailure`] as an extension. The gateway also logs the reason, except with 404.
+//!    Each other response has a [`ServiceFailure`] as an extension. The gateway also logs the reason, except for 404.
 
 use std::{
     convert::Infallible,
@@ -163,8 +163,8 @@ struct Shared {
     tunnels: Option<Arc<Tunnels>>,
 }
 
-/// The route of the last request. The next request usually has the same route. It then finds the connections of the
-/// route here, and does not need the lock of the pool, for which all threads compete.
+/// The route of the last request. The next request usually has the same route. In this case, the next request finds the
+/// connections of the route here. So it does not need the lock of the pool, for which all threads compete.
 struct LastRoute<C, B> {
     route: Arc<Route>,
     /// The generation of the instances in `targets`.
@@ -180,7 +180,6 @@ struct LastRoute<C, B> {
 /// A client chooses the instance of a service with this header. The service does not receive it.
 static X_INSTANCE_ID: HeaderName = HeaderName::from_static("x-instanceid");
 
-/// The default limit of connections to one instance of a service.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
 
 impl<C, B> Forward<C, B> {

@@ -65,7 +65,6 @@ impl PeerValues {
     }
 }
 
-/// Header values that depend on the service and its route.
 #[derive(Debug)]
 pub(super) struct ServiceHeaders<'a> {
     /// The value of `Host`.

@@ -56,7 +56,6 @@ struct Recorded {
 }
 
 impl Progress {
-    /// Starts the record for a request with `body`.
     pub(super) fn start<B: Body>(body: &B, facts: Option<&RequestFacts>) -> Self {
         let is_empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
         let shared = (!is_empty).then(Arc::default);
@@ -507,7 +506,6 @@ impl<B> State<B> {
         Some(part)
     }
 
-    /// Returns whether the last attempt has read the whole body.
     fn is_read(&self) -> bool {
         self.body.is_none() && self.position >= self.kept.len()
     }

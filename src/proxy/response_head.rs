@@ -61,7 +61,6 @@ pub(super) enum BodyKind {
     Events,
 }
 
-/// Properties of the headers of a response, as found by one pass.
 #[derive(Default)]
 struct Seen {
     coding: bool,

@@ -364,7 +364,6 @@ mod tests {
         for (key, _) in released_now {
             assert_eq!(cache.cached(&key), None);
         }
-        // The key is removed during its look-up.
         released.lock().unwrap().clear();
         let look_up = async {
             assert_eq!(cache.remove(&5000), None);
@@ -418,7 +417,6 @@ mod tests {
         }
         assert!(cache.entries.len() <= 100, "{}", cache.entries.len());
         assert!(!cache.entries.is_empty());
-        // A dropped look-up leaves no entry.
         let before = cache.entries.len();
         for key in 1_000_000..1_001_000 {
             let dropped = cache.get(&key, pending());

@@ -380,7 +380,6 @@ impl DurableStore {
         Box::pin(async move { written.await.map(drop) })
     }
 
-    /// Checks a token with the salts of other nodes.
     #[cold]
     fn check_foreign(&self, fingerprint: TokenFingerprint) -> Result<(), CheckError> {
         let mut salts = self.salts.foreign();

@@ -17,7 +17,7 @@ use crate::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// The maximum number of revocations that a follower has not read. A follower that is further behind is dropped.
+/// The maximum number of revocations that a follower has not read. A follower with more unread revocations is dropped.
 const MAX_UNREAD: usize = 65_536;
 
 /// A revocation that a [`DurableStore`](super::DurableStore) has applied, or a salt that later revocations need. Only a

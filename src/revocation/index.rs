@@ -371,7 +371,6 @@ mod tests {
             (vec![service("B", ISSUED)], by_service),
             (vec![service("b", ISSUED - 1)], None),
             (vec![service("c", ISSUED)], None),
-            // A second rule with an earlier time changes nothing.
             (vec![user("USER", ISSUED), user("USER", 0)], by_user),
             (vec![service("a", ISSUED), service("a", 1)], by_service),
         ];

@@ -10,7 +10,6 @@ use crate::passticket::UserId;
 /// `DurableStore`, it also removes PATs that were revoked as single tokens.
 pub(super) const MAX_PATS: u32 = 1000;
 
-/// How many PATs of each user are registered.
 #[derive(Debug, Default)]
 pub(super) struct PatCounts(HashMap<UserId, u32>);
 

@@ -90,7 +90,7 @@ impl<K: KnownNetworks + ?Sized> KnownNetworks for std::sync::Arc<K> {
 pub struct NetworkMemory {
     /// The state of SHA-256 after it has hashed the salt. If there is no file, there is no salt.
     salted: Sha256,
-    /// The same state for the salt that has replaced the salt of the file, if there is one.
+    /// If another salt has replaced the salt of the file, the state of SHA-256 after it has hashed the other salt.
     adopted: OnceLock<Sha256>,
     networks: Mutex<Networks>,
 }
@@ -183,7 +183,6 @@ impl Keys {
     }
 }
 
-/// A network of a user, and the day of the last login from this network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Login {
     network: [u8; HASH],
@@ -243,7 +242,6 @@ impl Networks {
         self.0.contains_key(&user)
     }
 
-    /// Returns the networks of a user, as bytes for a file.
     #[cfg(feature = "store")]
     pub(super) fn to_bytes(&self, user: [u8; HASH]) -> Vec<u8> {
         let logins = self.0.get(&user).into_iter().flatten();

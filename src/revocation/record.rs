@@ -16,7 +16,7 @@ pub const SALT_LEN: usize = 64;
 /// for at most about 2,200 services, and each service takes 8 bytes in the record.
 const MAX_VALUE: usize = 64 * 1024;
 
-/// One fact about tokens. The nodes of a cluster exchange their records, so that all nodes know all of them.
+/// One fact about tokens. The nodes of a cluster exchange their records, so that each node knows all records.
 ///
 /// Two records with the same [key](Self::parts) are merged: usually, the record with the later time stays
 /// ([`RecordKind::merge`]). A record never removes a record with another key. So nodes can exchange records in any

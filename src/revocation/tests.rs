@@ -230,7 +230,6 @@ enum Step {
     /// Adds a rule with this time for the service with this index in [`SERVICES`].
     Service(usize, u64),
     Evict,
-    /// Advances the clock by this number of milliseconds.
     Advance(u64),
     Reopen,
 }

@@ -174,7 +174,6 @@ impl From<RemoteError> for SafError {
     }
 }
 
-/// The answer of the endpoint. Unknown fields are ignored.
 #[derive(Deserialize)]
 struct Answer {
     authorized: bool,

@@ -109,8 +109,8 @@ pub enum Access {
 
 /// The trait for SAF providers, which decide whether a user has access to a resource.
 ///
-/// The class and the resource must be spelled as in the security product. If the spelling differs, they may match no
-/// profile. The provider decides which profile protects a resource.
+/// The class and the resource must be spelled as in the security product. If the spelling differs, the names may match
+/// no profile. The provider decides which profile protects a resource.
 ///
 /// The trait is object-safe, and an `Arc` of a provider is a provider. A program that chooses the
 /// provider at run time can therefore use `Arc<dyn SafProvider>`.

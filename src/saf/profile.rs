@@ -121,7 +121,6 @@ pub enum ProfileNameRule {
     SecondDoubleAsterisk,
 }
 
-/// The parsed name of a generic profile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Generic {
     name: Box<str>,

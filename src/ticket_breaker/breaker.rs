@@ -40,7 +40,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Watches whether services accept PassTickets. After too many refusals, it stops the making of PassTickets for the
 /// user or the key. Clones share the state. See the [module](super).
 ///
-/// A [`PassTicketScheme`](crate::layer::PassTicketScheme) with a breaker asks it before each ticket. The proxy
+/// A [`PassTicketScheme`](crate::layer::PassTicketScheme) with a breaker asks the breaker before each ticket. The proxy
 /// (`proxy::Forward`) reports the answers. Run [`run`](Self::run) in a runtime while the breaker is used.
 #[derive(Clone)]
 pub struct TicketBreaker(pub(super) Arc<Shared>);
@@ -219,8 +219,8 @@ impl TicketBreaker {
         self.0.proofs.set_minute(secs / 60);
     }
 
-    /// Saves the state in `file` whenever it changes, and reads each second which refusals other nodes have seen. Does
-    /// not return. Without `file`, the state is not saved.
+    /// Saves the state in `file` whenever the state changes, and reads each second which refusals other nodes have
+    /// seen. Does not return. Without `file`, the state is not saved.
     ///
     /// If the file cannot be written, this is logged and counted, and the gateway continues. But after a restart, the
     /// gateway does not know the latest stops, and may send wrong tickets again.
@@ -290,7 +290,6 @@ fn changed_keys(old: &KeyProfiles, new: &KeyProfiles, now: Timestamp) -> Vec<Arc
     changed.cloned().collect()
 }
 
-/// Returns the profiles of `old` whose names are not in `new`.
 fn removed_keys(old: &KeyProfiles, new: &KeyProfiles) -> Vec<Arc<KeyProfile>> {
     let kept: HashSet<_> = new.iter().map(|profile| profile.name()).collect();
     old.iter().filter(|profile| !kept.contains(&profile.name())).cloned().collect()

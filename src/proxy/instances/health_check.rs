@@ -20,7 +20,6 @@ use tower_service::Service;
 use super::{state::InstanceState, states::InstanceStates};
 use crate::{error_chain::ErrorChain, layer::Upstream, log_limit::log_limited, token::ServiceId};
 
-/// The maximum size of the head of a response, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Asks the instances of services regularly whether they work, over connections of its own.

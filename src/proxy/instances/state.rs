@@ -53,7 +53,6 @@ impl InstanceHealth {
     }
 }
 
-/// All threads share this value.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct InstanceState {
     in_flight: AtomicUsize,
@@ -69,7 +68,6 @@ pub(in crate::proxy) struct InstanceState {
 struct History {
     ejected_at: Option<Instant>,
     ejections: u32,
-    /// The next probe may begin at this time.
     next_probe: Option<Instant>,
     failed_checks: u32,
 }

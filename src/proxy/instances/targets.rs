@@ -65,15 +65,12 @@ pub(in crate::proxy) enum Wanted<'a> {
     /// The client has not chosen an instance. With [`Balancing::StickyUser`] and a user, the user decides which
     /// instance gets the request. Without sticky users, or for a request without a user, the load decides.
     Any(Option<UserId>),
-    /// The instance with this id.
     Id(&'a [u8]),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum NoInstance {
-    /// The service has no instance now.
     Empty,
-    /// No instance has the wanted id.
     UnknownId,
 }
 

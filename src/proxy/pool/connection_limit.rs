@@ -78,9 +78,7 @@ pub(super) trait IdleConnections: Send + Sync {
 
 #[derive(Debug)]
 pub(super) enum Grant<T> {
-    /// A connection of the request's pool, ready for use.
     Connection(T),
-    /// The right to make a connection.
     Slot(Slot<T>),
 }
 

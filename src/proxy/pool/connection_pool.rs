@@ -428,7 +428,6 @@ fn limit_of<B>(hosts: &Hosts<B>, target: &Target) -> Option<Arc<Limit<B>>> {
     hosts.iter().find(|(other, _)| is_same(other)).map(|(_, host)| host.limit().clone())
 }
 
-/// The future in which a request waits for a connection, or opens a connection.
 pub(in crate::proxy) type Connecting<B> =
     Pin<Box<dyn Future<Output = Result<Connected<B>, ConnectError>> + Send>>;
 

@@ -79,7 +79,6 @@ pub(in crate::proxy) type NewHeaders = Option<HeaderMap>;
 impl ExchangeSignals {
     const NONE: u8 = 0;
 
-    /// Tells the I/O that an exchange begins.
     pub(super) fn begin(&self, resend: Resend) {
         self.begun.store(resend as u8 + 1, Ordering::Relaxed);
     }
@@ -128,12 +127,10 @@ pub(super) type Reconnect<T> = Box<dyn FnMut() -> Reconnecting<T> + Send>;
 
 type Reconnecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// The new connection that should replace a closed connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect again after the service has closed an idle connection")]
 pub(in crate::proxy) struct ReconnectError(#[source] BoxError);
 
-/// The connection ended before a byte of the response.
 #[derive(Debug, thiserror::Error)]
 #[error("the service closed the connection before its response began")]
 pub(in crate::proxy) struct Unanswered;

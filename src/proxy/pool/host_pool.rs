@@ -72,7 +72,6 @@ struct Http2Connections<B> {
 /// connection. The value in the lock says when and why the connector failed last.
 pub(super) type Turn = tokio::sync::Mutex<Option<(Instant, SharedError)>>;
 
-/// An error that several requests get.
 #[derive(Clone, Debug)]
 pub(super) struct SharedError(pub(super) Arc<BoxError>);
 
@@ -363,7 +362,6 @@ enum Carrier<B> {
     Http1(UpstreamConnection<B>),
     /// A stream of a shared connection. hyper drives the connection in tasks of its own.
     Http2(Http2Stream<B>),
-    /// The exchange has ended.
     Ended,
 }
 
@@ -429,7 +427,6 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Returns whether the request needs new headers before it is sent again.
     pub(in crate::proxy) fn wants_headers(&self) -> bool {
         match &self.carrier {
             Carrier::Http1(connection) => connection.wants_headers(),
@@ -447,7 +444,6 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Returns the first frame of the response's body, if it has arrived together with the head.
     pub(in crate::proxy) fn first_frame(
         &mut self,
         body: Pin<&mut Incoming>,

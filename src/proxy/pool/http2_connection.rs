@@ -49,7 +49,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection, which the pool and the streams share. It is closed when the pool and all streams have dropped it.
 pub(super) struct Http2Connection<B> {
     sender: SendRequest<Pin<Box<B>>>,
-    /// Scheme and authority of the service.
     uri: Uri,
     control: Arc<IoControl>,
     open: AtomicUsize,
@@ -152,7 +151,6 @@ impl<B> Http2Connection<B> {
         self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// Returns whether the connection has been without an open stream for more than `ticks` ticks.
     pub(super) fn is_idle_since(&self, tick: u64, ticks: u64) -> bool {
         self.is_idle() && tick.saturating_sub(self.idle_since.load(Ordering::Relaxed)) > ticks
     }

@@ -13,8 +13,8 @@ pub(super) enum Failure {
     Unsent,
     /// The service refused the stream (`REFUSED_STREAM`), so it has not processed the request (RFC 9113 §8.7).
     Refused,
-    /// The service has not processed the request: no stream was opened, or the stream is after the last one that a
-    /// GOAWAY names (RFC 9113 §8.7).
+    /// The service has not processed the request: no stream was opened, or the stream has a higher number than the last
+    /// stream that a GOAWAY names (RFC 9113 §8.7).
     Unprocessed,
     /// The connection ended before the response began.
     ConnectionLost,

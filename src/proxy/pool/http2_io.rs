@@ -22,7 +22,6 @@ pub(super) struct IoControl {
 }
 
 impl IoControl {
-    /// Returns a number that changes whenever bytes arrive.
     pub(super) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }

@@ -115,13 +115,11 @@ impl<B> Http2Stream<B> {
         self.permit.connection.retire();
     }
 
-    /// Returns whether the request needs new headers before it is sent again.
     pub(super) fn wants_headers(&self) -> bool {
         let progress = self.sent.as_ref().map(|sent| &sent.progress);
         matches!(progress, Some(Progress::WantsHeaders { new: None, .. }))
     }
 
-    /// Answers [`wants_headers`](Self::wants_headers).
     #[cold]
     pub(super) fn set_new_headers(&mut self, headers: NewHeaders) {
         if let Some(sent) = &mut self.sent
@@ -269,7 +267,7 @@ where
 
     /// Ends the exchange after the end of the response. The rest of the request's body is sent in a separate task. The
     /// stream is reset if hyper takes no part of the body for one to two times [`Http2Connection::max_stall`]. In this
-    /// case, the service accepts no part, or the client sends none.
+    /// case, the service accepts no part, or the client sends no part.
     pub(super) fn finish(mut self) {
         let Some(sent) = self.sent.take() else { return };
         let Sent { body, .. } = *sent;

@@ -196,8 +196,6 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| sending.as_mut().poll(cx)).map_err(SendError::from)
     }
 
-    /// Waits until hyper returns the I/O, after a response with status 101. `on_upgrade` belongs to this response. The
-    /// I/O holds the slot of the connection.
     pub(super) fn poll_upgraded(
         &mut self,
         on_upgrade: &mut OnUpgrade,
@@ -206,12 +204,10 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| Pin::new(&mut *on_upgrade).poll(cx))
     }
 
-    /// Returns whether the request needs new headers before it is sent again.
     pub(super) fn wants_headers(&self) -> bool {
         self.exchange.wants_headers()
     }
 
-    /// Answers [`wants_headers`](Self::wants_headers). Call [`poll_response`](Self::poll_response) afterwards.
     pub(super) fn set_new_headers(&self, headers: NewHeaders) {
         self.exchange.set_new_headers(headers);
     }
@@ -239,8 +235,6 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Waits until the deadline. `deadline` returns the current deadline, because the deadline may change during the
-    /// wait.
     pub(super) fn poll_deadline(
         &mut self,
         cx: &mut Context<'_>,

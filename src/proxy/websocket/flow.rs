@@ -226,7 +226,6 @@ impl Flow {
         Poll::Ready(())
     }
 
-    /// Sends a part of the rest of the current frame.
     fn poll_finish_frame(
         &mut self,
         cx: &mut Context<'_>,

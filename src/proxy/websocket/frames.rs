@@ -41,7 +41,6 @@ impl FrameTracker {
         self.has_closed
     }
 
-    /// Moves the position past `bytes`.
     pub(super) fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let used = self.advance_to_boundary(bytes);
@@ -139,7 +138,7 @@ pub(super) enum CloseCode {
 }
 
 /// Makes the close frame. `mask` is the masking key. A frame to a service must have a mask. A frame to a client must
-/// not have one (RFC 6455 §5.1). `reason` must have at most 123 bytes.
+/// not have a mask (RFC 6455 §5.1). `reason` must have at most 123 bytes.
 pub(super) fn close_frame(code: CloseCode, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut payload = (code as u16).to_be_bytes().to_vec();
     payload.extend_from_slice(reason.as_bytes());

@@ -28,12 +28,10 @@ pub(super) struct Offer {
 /// The reason why the answer of a service to a handshake is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(in crate::proxy) enum InvalidAnswer {
-    /// `Upgrade` names another protocol, or is absent.
     #[error("Upgrade is not websocket")]
     Upgrade,
     #[error("Connection does not contain upgrade")]
     Connection,
-    /// `Sec-WebSocket-Accept` was not computed from the key of the request.
     #[error("Sec-WebSocket-Accept does not belong to the key of the request")]
     Accept,
     #[error("the client did not offer the Sec-WebSocket-Protocol")]

@@ -46,7 +46,6 @@ const UPGRADE_TIME: Duration = Duration::from_secs(10);
 /// The time until the next check if there is nothing to check.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Facts about a tunnel for the log and the audit log.
 pub(super) struct About {
     pub(super) service: ServiceId,
     pub(super) user: Option<UserId>,
@@ -71,7 +70,7 @@ pub(super) struct WebSocketTunnel {
     closing: Option<Closing>,
     /// The side that was first to send a close frame or to close its connection.
     first_closed: Option<Ended>,
-    /// The time until which the service may close its connection. `None` until the client has closed its connection.
+    /// The time until which the service may close its connection. `None` before the client has closed its connection.
     service_until: Option<Instant>,
     /// Fires at the next deadline of the tunnel or earlier.
     timer: Pin<Box<Sleep>>,

@@ -160,8 +160,8 @@ impl Tunnels {
         self
     }
 
-    /// Sets the idle timeout. If no byte is sent in either direction for this time, the WebSocket is closed with code
-    /// 1001. Default: 1 hour, as in Zowe.
+    /// Sets the idle timeout. If no byte is sent in either direction for this time, the gateway closes the WebSocket
+    /// with code 1001. Default: 1 hour, as in Zowe.
     #[must_use]
     pub fn with_idle_timeout(mut self, idle: Duration) -> Self {
         self.settings.idle = idle;

@@ -173,7 +173,6 @@ pub enum AccessTokenOutcome {
     },
 }
 
-/// The entries of a store, for reading.
 pub(in crate::revocation) trait Entries {
     type Error;
 
@@ -230,14 +229,12 @@ pub(in crate::revocation) trait Entries {
         Ok(None)
     }
 
-    /// Makes the entry of a PAT that is not in the registry.
     fn new_entry(&self, pat: &IssuedPat, label: Label) -> Entry {
         let token = self.stored_as(pat.token).first().copied().unwrap_or(pat.token);
         Entry::new(&IssuedPat { token, ..pat.clone() }, label)
     }
 }
 
-/// The entries of a store, for a change.
 pub(in crate::revocation) trait EntriesMut: Entries {
     fn put(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     fn remove(&mut self, entry: &Entry) -> Result<(), Self::Error>;

@@ -301,7 +301,6 @@ fn test_uses(world: &World) {
         world.change(AccessTokenChange::Use(vec![used(&known, millis, address)]), millis);
         assert_eq!(last(&known), Some(want), "{millis}");
     }
-    // A token that the registry does not know is added, unless it has expired.
     assert_eq!(world.find(&unknown), None);
     let expired = IssuedPat { expires_at: at(9), ..pat("old and seen", "use", "a", 0) };
     let uses = vec![used(&unknown, 9, "192.0.2.1"), used(&expired, 9, "192.0.2.1")];

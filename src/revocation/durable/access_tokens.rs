@@ -225,7 +225,6 @@ pub(super) fn is_idle(
     }
 }
 
-/// Removes the entries that are no longer needed at `now`. Returns their number.
 pub(super) fn evict(
     table: &mut redb::Table<'_, KeyType, ValueType>,
     now: Timestamp,

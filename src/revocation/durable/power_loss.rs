@@ -119,7 +119,6 @@ impl StorageBackend for Recorder {
 enum Unsynced {
     Lost,
     Kept,
-    /// Each sector and each change of the length is kept or lost at random.
     Mixed(Random),
 }
 
@@ -304,7 +303,6 @@ fn recorded() -> (Vec<u8>, Vec<Event>) {
     (first, events)
 }
 
-/// Returns the entries that a file must have after `count` confirmations.
 fn confirmed_entries(count: usize) -> BTreeSet<String> {
     let index = RevocationIndex::default();
     (0..count).for_each(|i| index.apply(&rule(i)));

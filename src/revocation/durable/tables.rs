@@ -222,7 +222,6 @@ pub(super) fn raise<'k, K: Key + 'static>(
     Ok(is_later)
 }
 
-/// Removes the entries that are no longer needed, and returns their number.
 pub(super) fn retain<K: Key + 'static>(
     table: &mut Table<'_, K, u64>,
     is_needed: impl Fn(Timestamp) -> bool,

@@ -154,7 +154,6 @@ fn records_that_the_file_has_are_not_committed_again() {
         let stored = load_followed(writer.database.as_ref().unwrap()).unwrap();
         assert_eq!(stored == Some(followed), is_committed, "{position}");
     }
-    // Another write stores the position.
     let known_again = SharedRecords { records: known.to_vec(), followed: Some(vec![77]) };
     write(&mut writer, Write::Shared(known_again)).unwrap();
     write(&mut writer, Write::Revocation(user("TWO"))).unwrap();
@@ -570,7 +569,6 @@ mod access_tokens {
         };
         let counts = [0, 30, 31, 119, 120].map(&mut count_after);
         assert_eq!(counts, [2, 2, 1, 1, 0]);
-        // A clock that jumps ahead removes nothing.
         let (reply, _answer) = oneshot::channel();
         let write = Write::AccessTokens(issue(pat("new", "one", "a", 0)), start);
         writer.record(&mut vec![(write, reply)]);

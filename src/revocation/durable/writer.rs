@@ -87,7 +87,6 @@ pub(super) enum Command {
     Resume(Reply<()>),
 }
 
-/// The result of a [`Write`].
 #[cfg_attr(
     not(feature = "redis"),
     expect(dead_code, reason = "only the nodes of a cluster need it")
@@ -588,7 +587,6 @@ impl Writer {
                 Write::Shared(_) => std::mem::take(&mut newer),
                 _ => Vec::new(),
             };
-            // Sending fails only if the caller has dropped the future, so the result is ignored.
             let _ = reply.send(written.clone().map(|()| Written {
                 write,
                 missed,

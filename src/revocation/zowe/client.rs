@@ -22,7 +22,6 @@ const MAX_QUERY_KEYS: usize = 66;
 
 pub(super) type CallFuture = Pin<Box<dyn Future<Output = Result<Reply, RemoteError>> + Send>>;
 
-/// An HTTP client of any connector.
 pub(super) trait Call: Send + Sync {
     fn send(&self, request: Request<Full<bytes::Bytes>>) -> CallFuture;
 }

@@ -133,7 +133,6 @@ struct Shared {
     salts_seen: AtomicU64,
 }
 
-/// The facts that the gateway knows about the site.
 struct Site {
     /// The first salt since the start, and the newest other salts, in the order in which the gateway saw them.
     salts: Vec<Salt>,

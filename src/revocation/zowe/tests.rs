@@ -335,7 +335,6 @@ async fn a_changed_salt_is_an_alarm_and_both_salts_are_used() {
     assert!(health(&store).unwrap().contains("the salt of API ML's revocations has changed"));
     let metrics = MetricRegistry::new().with(store.service().clone()).expose();
     assert!(metrics.contains("passticket_zowe_revocation_salts 2"), "{metrics}");
-    // A revocation is written with both salts.
     let (third, third_text) = pat(true);
     store.revoke(&third).await.unwrap();
     assert!(fake.found("invalidTokens", &third_text).is_some());
@@ -420,7 +419,6 @@ async fn emptied_lists_are_not_used_while_the_salt_cannot_be_read() {
     assert_eq!(check(&store, &token).await, Err(CheckError::Revoked(RevokedBy::Token)));
     sleep(6 * SECOND).await;
     assert_eq!(check(&store, &token).await, Err(CheckError::Unavailable));
-    // A service that was only busy causes no alarm.
     is_busy.store(false, Ordering::Relaxed);
     sleep(3 * SECOND).await;
     assert_eq!(check(&store, &token).await, Ok(()));
