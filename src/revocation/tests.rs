@@ -775,7 +775,8 @@ mod durable {
         assert_eq!(register_all(&store, &of_one, 600, 600), 400);
         let of_two = IssuedPat::from(&pat("two", "a", NOW, 1));
         assert_eq!(register_all(&store, &of_two, 2000, 1), 1);
-        // An eviction removes PATs only when they have expired. After that, the user can get new PATs.
+        // An eviction at `NOW` removes none of these PATs. When the PATs have expired, an eviction removes them, and
+        // the user can get new PATs.
         block_on(store.evict(at(NOW))).unwrap();
         assert_eq!(register_all(&store, &of_one, 3000, 1), 0);
         block_on(store.trust_clock(at(NOW + DAY_MS))).unwrap();

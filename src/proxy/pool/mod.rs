@@ -61,7 +61,7 @@
 //!
 //! | from | to | when |
 //! |---|---|---|
-//! | | usable | A request finds no free stream, and gets a slot. Only one request of a runtime connects at a time if the last connection used HTTP/2. The others wait for its result. |
+//! | | usable | A request finds no free stream, and gets a slot. If the last connection used HTTP/2, only one request of a runtime connects at a time. The other requests wait for its result. |
 //! | usable | retired | The service sends GOAWAY or closes the connection. |
 //! | usable | retired | The connections to the host name are retired, because an address of the name has changed. |
 //! | usable | retired | A request times out, and no byte has arrived since the request was sent: the connection may be dead. |

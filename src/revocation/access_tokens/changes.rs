@@ -356,7 +356,7 @@ fn rotate<E: EntriesMut>(
         state => return Ok(AccessTokenOutcome::NotActive(state)),
     }
     if new.scopes != old.scopes || new.expires_at > old.expires_at {
-        // The caller has built `new` from another entry than `old`.
+        // `new` was built from an entry other than `old`.
         return Ok(AccessTokenOutcome::NotFound);
     }
     let present = entries.of_user(&new.user)?;

@@ -142,7 +142,7 @@ pub(in crate::revocation) fn test_common_behaviour(mut reopen: impl FnMut(Option
         assert_eq!(page(AccessTokenQuery { state: Some(Revoked), ..of("one") }), [""; 0]);
     }
 
-    // A position from the list of another user selects no token of that other user.
+    // If a position comes from the list of another user, the page still contains only tokens of the user of the query.
     all_users.limit = 1;
     let page = block_on(world.tokens.list(all_users, at(4))).unwrap();
     let after = AccessTokenQuery { after: page.next, ..of("two") };

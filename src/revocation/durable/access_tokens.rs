@@ -57,7 +57,7 @@ impl Entries for StoredEntries<'_> {
     }
 
     fn is_revoked(&self, entry: &Entry) -> Result<bool, redb::Error> {
-        // The index has all revocations of the file, and those that could not be written.
+        // The index has all revocations of the file, and the revocations that could not be written.
         Ok(self.index.check_entry(entry).is_err())
     }
 

@@ -61,8 +61,9 @@ impl DurableStore {
     }
 
     /// Stores records of other nodes, and `followed`, in at most one commit. `followed` is the position in the log
-    /// after these records. The caller must publish the returned records. These are the revocations of registered PATs
-    /// by a rule with the current time, and the entries of the registry of PATs that are newer than those in `records`.
+    /// after these records. The caller must publish the returned records. They are of two kinds: the revocations of
+    /// registered PATs by a rule with the current time, and the entries of the registry that are newer than the entries
+    /// in `records`.
     ///
     /// If the file cannot be written, the revocations apply nevertheless, and the caller must repeat the call. One call
     /// with many records is many times faster than one call for each record.

@@ -177,7 +177,7 @@ async fn a_revocation_of_api_ml_is_seen_in_both_modes() {
             let (token, text) = pat(true);
             assert_eq!(check(&store, &token).await, Ok(()), "{case}");
             fake.revoke(list, key.unwrap_or(&text), &now_millis());
-            // The next poll begins two seconds after the last one.
+            // The next poll begins two seconds after the last poll.
             sleep(2 * SECOND + Duration::from_millis(1)).await;
             let revoked = Err(CheckError::Revoked(by));
             assert_eq!(check(&store, &token).await, revoked, "{case}");
@@ -294,7 +294,7 @@ async fn nothing_is_written_unless_writes_are_on() {
 async fn a_dropped_write_is_sent_again_and_reported() {
     let fake = Fake::new(Layout::Maps, Some(SALT));
     let store = running(&fake, index().with_writes()).await;
-    // The service drops two writes. The third one is confirmed.
+    // The service drops two writes. The third write is confirmed.
     fake.store().drops = 2;
     let (token, text) = pat(true);
     store.revoke(&token).await.unwrap();
@@ -360,7 +360,7 @@ async fn emptied_lists_are_used_only_if_the_salt_is_the_same_as_at_the_start() {
         sleep(SECOND).await;
         *fake.store() = CachingStore::new(Layout::Maps);
         fake.store().set_salt(salt);
-        // The next poll begins two seconds after the first one.
+        // The next poll begins two seconds after the first poll.
         sleep(2 * SECOND).await;
         let Some(problem) = problem else {
             assert_eq!(check(&store, &token).await, Ok(()));
