@@ -113,7 +113,7 @@ pub(super) struct Attempt<C, B> {
     has_connected_again: bool,
     /// The head of a request that may be sent again by [`Exchange::send_again`].
     copy: Option<Box<request::Parts>>,
-    /// The time until which the request may wait for a connection. It is set when the request first needs a new
+    /// The time until which the request may wait for a connection. This time is set when the request first needs a new
     /// connection. A request may have to wait several times, and all its waits end at this time.
     queue_deadline: Option<Instant>,
 }

@@ -77,8 +77,8 @@ pub(super) struct ServiceHeaders<'a> {
 /// Sets `Host` to the host of the service. Also sets `X-Forwarded-*` and `Forwarded`. Without `connection`, only
 /// `Host`, `X-Forwarded-Host` and `X-Forwarded-Prefix` are set, and the other headers are removed.
 ///
-/// The gateway appends its values to the values of a trusted proxy. It replaces the values of any other peer, because
-/// any client can send such values (CVE-2025-41235).
+/// The gateway appends its values to the values of a trusted proxy. The gateway replaces the values of any other peer,
+/// because any client can send such values (CVE-2025-41235).
 ///
 /// If a request of a trusted proxy has `X-Forwarded-For`, the gateway replaces the header `Forwarded` of the request.
 /// The reason: a proxy that writes only `X-Forwarded-For` may forward a header `Forwarded` that its client sent.

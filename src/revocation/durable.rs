@@ -73,7 +73,7 @@ const COMMITS: Description = Description::histogram(
 /// A [`RevocationStore`] in one file. One process at a time can open the file.
 ///
 /// # Guarantees
-/// 1. **`Ok` means durable.** After `record` returned `Ok`, the revocation survives `kill -9`. It survives
+/// 1. **`Ok` means durable.** After `record` returned `Ok`, the revocation survives `kill -9`. The revocation survives
 ///    a power failure if the disk keeps the data that the disk has acknowledged.
 /// 2. **`Ok` means visible.** Every check that starts after `record` returned `Ok` sees the revocation.
 /// 3. **No revocation is undone.** A rule with an earlier time never replaces a rule with a later time, in
@@ -101,10 +101,10 @@ const COMMITS: Description = Description::histogram(
 ///
 /// Eviction removes expired revocations. It compares how far the wall clock and the monotonic clock have advanced since
 /// the last eviction. If the wall clock has advanced over a minute more than the monotonic clock, the eviction does not
-/// trust the wall clock. It then removes fewer revocations (docs/decisions.md#d39). [`trust_clock`](Self::trust_clock)
-/// makes the next evictions trust the clock. An eviction that has removed revocations or PATs also rewrites the file,
-/// so that the file becomes smaller. This takes about a second for half a million rules. Writes wait until the eviction
-/// ends. Checks do not wait for the file.
+/// trust the wall clock. In this case, the eviction removes fewer revocations (docs/decisions.md#d39).
+/// [`trust_clock`](Self::trust_clock) makes the next evictions trust the clock. An eviction that has removed
+/// revocations or PATs also rewrites the file, so that the file becomes smaller. The rewrite takes about a second for
+/// half a million rules. Writes wait until the eviction ends. Checks do not wait for the file.
 ///
 /// # What the file holds
 /// The file is a [redb] database with these tables:
@@ -149,8 +149,8 @@ pub struct DurableStore {
     followers: Followers,
     networks: Arc<NetworkMemory>,
     salts: Arc<Salts>,
-    /// The nodes share revocations in a log. This is the position up to which this node has applied the log. The file
-    /// may have an older position.
+    /// The nodes share revocations in a log. This field is the position up to which this node has applied the log. The
+    /// file may have an older position.
     followed: Arc<Mutex<Option<Vec<u8>>>>,
     name: Arc<str>,
     faults: Arc<Faults>,

@@ -1,5 +1,5 @@
 //! Processes that follow the revocations of a [`DurableStore`](super::DurableStore). Such a process has handed its work
-//! over to a new process, but some of its responses are not finished.
+//! over to a new process, but still has responses that are not finished.
 
 use std::{
     fmt,

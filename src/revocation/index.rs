@@ -77,7 +77,7 @@ impl fmt::Debug for Listeners {
     }
 }
 
-/// A hasher for the map of tokens. Its hash is a part of the fingerprint.
+/// A hasher for the map of tokens. The hash of a token is a part of its fingerprint.
 #[derive(Debug, Default)]
 struct AlreadyHashed(u64);
 

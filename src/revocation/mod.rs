@@ -206,7 +206,7 @@ pub type RevocationListener = Arc<dyn Fn() + Send + Sync>;
 /// that must ask a server returns `None` from [`try_check_now`](Self::try_check_now). The caller then waits for
 /// [`check_token`](Self::check_token).
 ///
-/// If an implementation does not know whether a token is revoked, it must never return `Ok`. It returns
+/// If an implementation does not know whether a token is revoked, it must never return `Ok`. Instead, it returns
 /// [`CheckError::Unavailable`], and the caller does not accept the token.
 ///
 /// ```

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// A profile of one class. It protects each resource of this class that matches its name. The profile lists the users
-/// who have access to these resources, and their access levels.
+/// A profile of one class. The profile protects each resource of this class that matches the name of the profile. The
+/// profile lists the users who have access to these resources, and their access levels.
 #[derive(Clone, Debug)]
 pub struct Profile {
     class: String,

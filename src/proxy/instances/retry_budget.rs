@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tower::retry::budget::{Budget, TpsBudget};
 
-/// One deposit is made for this number of requests. It pays for one retry, so 20 % of the requests may be sent again.
+/// One deposit is made for this number of requests. One deposit pays for one retry, so 20 % of the requests may be sent
+/// again.
 const REQUESTS_PER_DEPOSIT: u8 = 5;
 
 /// A deposit that is not used expires after this time.

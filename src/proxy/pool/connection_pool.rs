@@ -290,8 +290,8 @@ where
     }
 
     /// Returns a connection for a request: an HTTP/2 connection that another request has opened meanwhile, or a new
-    /// connection if a slot is free. If there is no such connection and no free slot, the request waits. It then gets a
-    /// slot for a new connection, or the connection of a request that has ended.
+    /// connection if a slot is free. If there is no such connection and no free slot, the request waits. The request
+    /// then gets a slot for a new connection, or the connection of a request that has ended.
     ///
     /// If the service closes an idle HTTP/1.1 connection while a later request is sent on it, the pool may replace the
     /// connection. The replacement takes a retry from `budget`.

@@ -44,7 +44,7 @@ const MAX_KEPT: usize = 16 * 1024;
 const KEPT_CAPACITY: usize = 4 * 1024;
 
 /// Says whether the pool may send a request again, if the connection ends before the response begins. Over HTTP/2, the
-/// pool also gives back each request that the service has not processed. This does not depend on the value.
+/// pool also gives back each request that the service has not processed. This holds for each value of `Resend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
     /// The pool does not send the request again, for example because the connection was made for this request.

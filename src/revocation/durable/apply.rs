@@ -14,9 +14,9 @@ use crate::{
 
 impl Writer {
     /// If the file certainly has all records of the group already, answers the writes without a commit, and returns
-    /// true. This is often so, because a node also reads its own records from the log that the nodes share. The next
-    /// commit stores `followed`, the position up to which this node has read the log. If the node restarts before this
-    /// commit, it reads some records again.
+    /// true. The file often has all records, because a node also reads its own records from the log that the nodes
+    /// share. The next commit stores `followed`, the position up to which this node has read the log. If the node
+    /// restarts before this commit, it reads some records again.
     ///
     /// This function looks at the file, not at the index, because the index also has revocations that could not be
     /// written.

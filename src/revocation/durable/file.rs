@@ -18,8 +18,8 @@ use crate::revocation::salt::Salt;
 
 pub(super) const FORMAT_VERSION: u32 = 1;
 
-/// The size of the database cache. It is small, because only opening the file and the writer thread use the database.
-/// Checks of tokens read the index in memory.
+/// The size of the database cache. The cache is small, because only opening the file and the writer thread use the
+/// database. Checks of tokens read the index in memory.
 pub(super) const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why a store could not be opened.

@@ -55,7 +55,8 @@ use crate::{
 /// keeps some expired revocations, because it does not trust the wall clock.
 pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The maximum number of writes in one commit. It limits how long the first write waits for the commit.
+/// The maximum number of writes in one commit. The number limits how long the first write of a group waits for the
+/// commit.
 pub(super) const MAX_GROUP: usize = 4096;
 
 /// A group with this number of records gets no further writes, and is committed. The number is large, because records

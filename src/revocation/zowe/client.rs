@@ -16,7 +16,7 @@ use super::{
 };
 use crate::remote::{Address, Client, Connect, RemoteError, Reply};
 
-/// The maximum number of keys in one call of `/cache-query`. This is the default limit of the service
+/// The maximum number of keys in one call of `/cache-query`. The number is the default limit of the service
 /// (`caching.storage.maxQueryKeys`).
 const MAX_QUERY_KEYS: usize = 66;
 

@@ -1,4 +1,4 @@
-//! Reads answers of Zowe's Caching Service. They contain entries of its three lists of revocations
+//! Reads answers of Zowe's Caching Service. The answers contain entries of the three lists of revocations
 //! (docs/reference/zowe-site.md#revocation-records).
 
 use std::{
@@ -33,7 +33,7 @@ pub(super) struct Tokens(HashSet<ItemHash>);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Rules {
     times: HashMap<ItemHash, Timestamp>,
-    /// The number of rules whose time cannot be read. They revoke all PATs of their user or service.
+    /// The number of rules whose time cannot be read. Such a rule revokes all PATs of its user or service.
     unreadable: usize,
 }
 

@@ -154,7 +154,7 @@ impl Weighter<TokenFingerprint, Arc<PatHashes>> for HashCount {
 struct Problems {
     /// The error of the last read of revocations, or of the last test of the service, if it failed.
     read: Option<CachingServiceError>,
-    /// The error of the last failed write. It is removed when no write waits.
+    /// The error of the last failed write. The error is removed when no write waits.
     write: Option<CachingServiceError>,
     /// The last problem with the salt since the start: the salt changed, or was missing.
     salt: Option<&'static str>,
