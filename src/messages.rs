@@ -1,11 +1,11 @@
 //! Error messages for clients, with the numbers, keys and texts of Zowe's API Mediation Layer (API ML).
 //!
-//! Most error responses of the gateway itself contain one of these messages. The exceptions are the following. In the
-//! profile [`ZoweV3`](crate::layer::Compatibility::ZoweV3), some responses have no body or another document, as in API
-//! ML. A browser may get an HTML page. A failed token exchange gets the JSON document of RFC 6749 §5.2. If the gateway
-//! is not healthy, `/application/health` returns its health with status 503. The gateway does not replace error
-//! responses of services. [`ApiMessage::into_response`] makes the HTTP response. The page
-//! `docs/reference/error-messages.md` explains the numbers.
+//! Most error responses of the gateway itself contain one of these messages. There are exceptions. In the profile
+//! [`ZoweV3`](crate::layer::Compatibility::ZoweV3), some responses have no body or another document, as in API ML. A
+//! browser may get an HTML page. A failed token exchange gets the JSON document of RFC 6749 §5.2. If the gateway is not
+//! healthy, `/application/health` returns its health with status 503. The gateway does not replace error responses of
+//! services. [`ApiMessage::into_response`] makes the HTTP response. The page `docs/reference/error-messages.md`
+//! explains the numbers.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -18,7 +18,6 @@ use serde::Serialize;
 pub struct Template {
     number: &'static str,
     key: &'static str,
-    /// The text. Each `{}` is replaced by an argument.
     text: &'static str,
     reason: &'static str,
     action: &'static str,
@@ -268,8 +267,7 @@ catalogue! {
         "Request was denied access."
         "The user has too many Personal Access Tokens that have not expired."
         "Use a token that you have, or wait until one has expired. A shorter validity frees the tokens earlier.";
-    /// Zowe's SAF endpoint does not support the class of the resource. SAF is the z/OS interface to the
-    /// security product.
+    /// Zowe's SAF endpoint does not support the class of the resource.
     SAF_ENDPOINT_CLASS = "ZWEAT602E" "org.zowe.apiml.security.common.auth.saf.endpoint.nonZoweClass"
         "The SAF provider `endpoint` supports only the resource class 'ZOWE', but the current one is '{}'"
         "The parameter `apiml.security.authorization.provider` is set to `endpoint`"
@@ -458,7 +456,6 @@ pub(crate) static SECURITY_HEADERS: [(HeaderName, &str); 3] = [
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
-/// Sets the [`SECURITY_HEADERS`].
 pub(crate) fn set_security_headers(headers: &mut HeaderMap) {
     for (name, value) in &SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));

@@ -58,7 +58,6 @@ struct Shared {
     known: Mutex<Known>,
 }
 
-/// The facts that are known so far.
 #[derive(Default)]
 struct Known {
     snapshot: RequestSnapshot,
@@ -67,7 +66,6 @@ struct Known {
     tunnel: Tunnel,
 }
 
-/// The tunnel of a request, such as a WebSocket.
 #[derive(Default)]
 enum Tunnel {
     /// There is no tunnel, or it has ended.
@@ -111,8 +109,8 @@ pub struct RequestSnapshot {
     /// [`AccessLogLayer`](crate::access_log::AccessLogLayer), and until the response has ended. For a WebSocket, the
     /// bytes that the service sent through it.
     pub bytes_out: u64,
-    /// How often the request was sent again. Not counted: the service has closed an HTTP/1.1 connection, and the pool
-    /// sends the request again on a new connection.
+    /// How often the request was sent again. One case is not counted: the service has closed an HTTP/1.1 connection, so
+    /// the pool sends the request again on a new connection.
     pub retries: u32,
     /// Why the request ended before its normal end. `None` if no inner layer has recorded a cause. In this case, the
     /// request has not ended yet, it ended normally, or its client has disconnected.
@@ -143,7 +141,7 @@ impl RequestFacts {
         extensions.get_or_insert_with(Self::begin).clone()
     }
 
-    /// Returns the time since the request arrived.
+    /// Returns the time since [`begin`](Self::begin).
     pub fn elapsed(&self) -> Duration {
         self.0.begun.elapsed()
     }
@@ -176,33 +174,27 @@ impl RequestFacts {
         (known.credential, known.user) = (Some(credential), user);
     }
 
-    /// Adds bytes of the request's body.
     pub(crate) fn add_bytes_in(&self, bytes: usize) {
         self.0.bytes_in.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Adds bytes of the response's body.
     pub(crate) fn add_bytes_out(&self, bytes: u64) {
         self.0.bytes_out.fetch_add(bytes, Relaxed);
     }
 
-    /// Records that the gateway begins to forward the request.
     pub(crate) fn set_forwarded(&self) {
         let elapsed = self.elapsed();
         self.known().snapshot.prepare.get_or_insert(elapsed);
     }
 
-    /// Records that the request is sent again.
     pub(crate) fn add_retry(&self) {
         self.known().snapshot.retries += 1;
     }
 
-    /// Records that the request waits for a free connection to the service.
     pub(crate) fn begin_queue(&self) {
         self.begin_stage(Stage::Queue);
     }
 
-    /// Records that the gateway begins to connect.
     pub(crate) fn begin_connect(&self) {
         let mut known = self.known();
         known.enter(Some(Stage::Connect));
@@ -226,7 +218,6 @@ impl RequestFacts {
         self.known().snapshot.instance = Some(instance.clone());
     }
 
-    /// Records that the head of the response has arrived.
     pub(crate) fn begin_body(&self) {
         self.begin_stage(Stage::Body);
     }
@@ -235,7 +226,8 @@ impl RequestFacts {
         self.known().enter(Some(stage));
     }
 
-    /// Records how the request ended. Only the first recorded end is kept, because later ones are its consequences.
+    /// Records how the request ended. If an end was already recorded, keeps that end, because later ends are its
+    /// consequences.
     pub(crate) fn end(&self, termination: Termination) {
         let mut known = self.known();
         known.enter(None);
@@ -250,7 +242,6 @@ impl RequestFacts {
         known.snapshot.termination.get_or_insert(Termination { cause, stage });
     }
 
-    /// Records that the request has become a tunnel.
     pub(crate) fn begin_tunnel(&self) {
         let mut known = self.known();
         known.enter(Some(Stage::Body));

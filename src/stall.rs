@@ -1,4 +1,4 @@
-//! Checks that a peer makes a minimum progress while the gateway waits for it to send or take data.
+//! Checks that a peer makes a minimum progress while the gateway waits for the peer to send or take data.
 
 use std::{
     fmt,
@@ -15,7 +15,6 @@ pub(crate) const MIN_PROGRESS: u64 = 4 * 1024;
 /// The time limit that is used if a limit is so long that the clock cannot represent its end.
 pub(crate) const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The peer has made less than the minimum progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stalled;
 
@@ -29,8 +28,8 @@ impl std::error::Error for Stalled {}
 
 /// Watches whether a peer makes progress ([D28](crate::decisions#d28)).
 ///
-/// With a time limit for the next byte, a peer could keep a connection for hours with one byte per minute. So the limit
-/// is a minimum number of bytes in each period.
+/// If the limit were a time for the next byte, a peer could keep a connection for hours with one byte per minute. So
+/// the limit is a minimum number of bytes in each period.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinimumProgress {
     limit: Duration,
@@ -85,7 +84,7 @@ impl MinimumProgress {
 #[derive(Debug)]
 pub(crate) struct StallTimer {
     progress: MinimumProgress,
-    /// `None` until the first wait. Most peers never make the gateway wait.
+    /// `None` before the first wait. Most peers never make the gateway wait.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -95,13 +94,11 @@ impl StallTimer {
         Self { progress: MinimumProgress::new(limit), timer: None }
     }
 
-    /// Does the same as [`MinimumProgress::clear`].
     #[cfg(feature = "tls")]
     pub(crate) fn clear(&mut self) {
         self.progress.clear();
     }
 
-    /// Does the same as [`MinimumProgress::skip`].
     #[cfg(feature = "proxy")]
     pub(crate) fn skip(&mut self, time: Duration) {
         self.progress.skip(time);
@@ -129,7 +126,6 @@ impl StallTimer {
 mod tests {
     use super::*;
 
-    /// An event at a given second.
     enum Event {
         /// The gateway waits for the peer. The value is the number of bytes since the start.
         Waiting(u64),

@@ -98,9 +98,9 @@ impl Exposition {
         self.text
     }
 
-    /// Writes the lines `# HELP` and `# TYPE`, which come before the samples. If the text already contains this metric,
-    /// a debug build panics, and a release build returns `false` and writes nothing: a second block with the same name
-    /// would make the whole text invalid.
+    /// Writes the lines `# HELP` and `# TYPE`, which come before the samples. A second block with the same name would
+    /// make the whole text invalid. So if the text already contains this metric, a debug build panics. A release build
+    /// writes nothing, and returns `false`.
     fn begin(&mut self, metric: &Description) -> bool {
         let is_new = self.written.insert(metric.name);
         debug_assert!(is_new, "{} is written twice", metric.name);
@@ -155,9 +155,7 @@ impl Exposition {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Escape {
-    /// Escapes backslashes and line feeds.
     Help,
-    /// Escapes backslashes, line feeds and double quotes.
     Label,
 }
 
@@ -249,7 +247,6 @@ mod tests {
             ("brace } and , = {", "brace } and , = {", "brace } and , = {"),
             ("umlaut \u{e4}", "umlaut \u{e4}", "umlaut \u{e4}"),
         ] {
-            // A help text must be `'static`, so the test leaks it.
             let help_text: &'static str = Box::leak(given.to_owned().into_boxed_str());
             let metric = Description { help: help_text, ..Description::gauge("m", "") };
             let got = text(|e| e.series(&metric, [([(FILE, given), (LINE, "1")], 1)]));

@@ -18,7 +18,7 @@ use crate::{
 /// The credential that the scheme has added to a request.
 #[derive(Debug)]
 pub(super) enum Credential {
-    /// The service accepts the same credential twice, or the request has no credential. The value contains the
+    /// The service accepts the same credential more than once, or the request has no credential. The value contains the
     /// extensions of the client's request.
     Repeatable(Extensions),
     /// The service accepts the credential only once. From this value, the scheme can make another credential.
@@ -38,7 +38,7 @@ pub(super) struct ClientHead {
 }
 
 impl Credential {
-    /// Returns whether the service accepts the credential twice.
+    /// Returns whether the service accepts the credential more than once.
     pub(super) fn replay(&self) -> Replay {
         match self {
             Self::Repeatable(_) => Replay::Allowed,
@@ -46,7 +46,6 @@ impl Credential {
         }
     }
 
-    /// Returns the extensions of the client's request.
     pub(super) fn extensions(&self) -> &Extensions {
         match self {
             Self::Single(head) => &head.extensions,

@@ -1,13 +1,13 @@
 //! One exchange with a service: the gateway connects to an instance, sends the request, and waits for the head of the
 //! response (its status and headers).
 //!
-//! A request is sent again in these cases ([D29](crate::decisions#d29)). In cases 1 to 3, each retry takes one retry
-//! from the [budget](super::instances) of the service.
+//! A request is sent again in these cases ([D29](crate::decisions#d29)). In cases 1 to 3, each repetition takes one
+//! retry from the [budget](super::instances) of the service.
 //!
 //! 1. **No connection**: nothing was sent, so a request of any method is sent to another instance, with the same
-//!    credential. If no other instance may get the request, the gateway connects to the same instance once more, but
-//!    only if this instance has refused the connection. A new connection that closes before the request is sent counts
-//!    as refused. After a timeout, the request is not sent again.
+//!    credential. If no other instance may get the request, and this instance has refused the connection, the gateway
+//!    connects to this instance once more. A new connection that closes before the request is sent counts as refused.
+//!    If connecting takes too long, the request is not sent again.
 //! 2. **The connection ended before a byte of the response**:
 //!    - A request with an idempotent method and without a body is sent to another instance. If its user is sticky (all
 //!      requests of this user go to one instance), it is sent to the same instance again.
@@ -16,8 +16,8 @@
 //!      other request is sent again only if no byte of it was sent. The pool sends no request again if the first
 //!      connection was a new HTTP/1.1 connection.
 //!
-//!    If the service accepts a credential only once, and may have received the credential of this request, the request
-//!    first gets a new credential.
+//!    Some services accept a credential only once. If such a service may have received the credential of the request,
+//!    the request first gets a new credential.
 //! 3. **The service has not processed the request** (HTTP/2 only): a request of any method is sent to another instance,
 //!    with the same credential. If no other instance may get the request, the same instance gets it. The request of a
 //!    sticky user also stays at its instance if the instance only replaces its connections (GOAWAY).
@@ -60,12 +60,11 @@ use crate::{
     passticket::{Replay, UserId},
 };
 
-/// After a timeout, the gateway ejects the instance (sends it no requests for some time) only if the instance had at
-/// least this time to accept the connection. If the response timeout is shorter, the response timeout is used in place
-/// of this time.
+/// To eject an instance means to send it no requests for some time. The gateway ejects an instance that had at least
+/// this time to accept a connection, and did not accept it. If the response timeout is shorter than this time, the
+/// gateway uses the response timeout instead.
 const MIN_CONNECT_TIME: Duration = Duration::from_secs(1);
 
-/// A request on its way to a service.
 pub(super) struct Exchange<C, B> {
     attempt: Attempt<C, B>,
     state: State<B>,
@@ -88,7 +87,6 @@ enum State<B> {
     Done,
 }
 
-/// A request on a connection.
 struct InUse<B> {
     sending: Sending<RequestBody<B>>,
     connection: Box<PooledConnection<RequestBody<B>>>,
@@ -108,20 +106,18 @@ pub(super) struct Attempt<C, B> {
     /// The time that the instance may take to answer after the last part of the request was sent.
     timeout: Duration,
     in_flight: Option<InFlight>,
-    /// Whether the service accepts the credential of the request twice.
+    /// Whether the service accepts the credential of the request more than once.
     replay: Replay,
-    /// Whether another instance may get the request.
     may_move: bool,
     /// Whether the request has used its only retry after a failure to connect.
     has_connected_again: bool,
     /// The head of a request that may be sent again by [`Exchange::send_again`].
     copy: Option<Box<request::Parts>>,
-    /// The time until which the request may wait for a connection. It is set when the request first needs a new
+    /// The time until which the request may wait for a connection. This time is set when the request first needs a new
     /// connection. A request may have to wait several times, and all its waits end at this time.
     queue_deadline: Option<Instant>,
 }
 
-/// The reason why an exchange has no response.
 pub(super) enum ExchangeError {
     Connect(ConnectError),
     /// The exchange failed before the end of the response's head or directly after it. For example, the connection
@@ -186,7 +182,7 @@ impl<C, B> Attempt<C, B> {
     }
 
     /// Returns whether a request of which nothing was sent may be sent again. Returns true at most once for each
-    /// request, and only if the budget has a retry.
+    /// request. If the budget has no retry, returns false.
     #[cold]
     fn may_connect_again(&mut self) -> bool {
         let may_connect = !self.has_connected_again && self.withdraw(Retry::Refused);
@@ -197,8 +193,8 @@ impl<C, B> Attempt<C, B> {
     /// Begins to send the request again.
     ///
     /// # Errors
-    /// [`ExchangeError::TimedOut`] if the time for the response has passed. A new connection would then always be too
-    /// late.
+    /// [`ExchangeError::TimedOut`] if the time for the response has passed. After this time, a new connection is always
+    /// too late.
     #[cold]
     fn begin_again(&mut self, progress: &Progress) -> Result<(), ExchangeError> {
         let now = Instant::now();
@@ -218,7 +214,6 @@ impl<C, B> Attempt<C, B> {
         self.in_flight.take()
     }
 
-    /// Records that the instance could not be reached.
     #[cold]
     fn eject(&self, cause: &(dyn StdError + 'static)) {
         let ejected = self.target().state.set_unreachable(self.began, Instant::now());
@@ -248,12 +243,11 @@ impl<C, B> Attempt<C, B> {
     }
 }
 
-/// No connection was open before the deadline.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was not open in time")]
 struct NotInTime;
 
-/// Replaces the base path `old` of a request target by `new`. Returns `None` if the target stays as it is.
+/// Replaces the base path `old` of a request target by `new`. Returns `None` if the target does not change.
 fn with_base_path(uri: &Uri, old: &str, new: &str) -> Option<Uri> {
     if old == new {
         return None;
@@ -265,12 +259,10 @@ fn with_base_path(uri: &Uri, old: &str, new: &str) -> Option<Uri> {
 }
 
 impl<C, B> Exchange<C, B> {
-    /// Returns the instance to which the request was sent last.
     pub(super) fn upstream(&self) -> &Upstream {
         self.attempt.target().upstream()
     }
 
-    /// Returns how long the service may take to answer.
     pub(super) fn timeout(&self) -> Duration {
         self.attempt.timeout
     }
@@ -304,7 +296,6 @@ where
         }
     }
 
-    /// Begins to connect. The request is sent as soon as there is a connection.
     fn connect(&mut self, request: Request<RequestBody<B>>, progress: &Progress) -> State<B> {
         let deadline = progress.deadline(self.attempt.timeout);
         let Attempt { targets, at, queue_deadline, .. } = &mut self.attempt;
@@ -342,7 +333,7 @@ where
 
     /// Waits for the head of the response. Fails if the head has not arrived within the [timeout](Self::timeout). This
     /// time begins with the exchange. It begins again when a wait in the queue ends, and with each frame of the
-    /// request's body. `credential` is the credential of the request.
+    /// request's body.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -439,7 +430,6 @@ where
                     }
                     Poll::Ready(Some(headers)) => {
                         self.attempt.begin_again(progress)?;
-                        // Each header replaces the headers with the same name.
                         request.headers_mut().extend(headers);
                         self.connect(*request, progress)
                     }
@@ -463,8 +453,8 @@ where
                 self.attempt.may_move || error.is_refused()
             }
             ConnectError::TimedOut => {
-                // A second attempt has only the time that the first attempt has left. If this time was short, a timeout
-                // does not show that the instance is down.
+                // A second attempt has only the rest of the time of the first attempt. If this rest was short, a
+                // timeout does not show that the instance is down.
                 if self.attempt.began.elapsed() >= self.attempt.timeout.min(MIN_CONNECT_TIME) {
                     self.attempt.eject(&NotInTime);
                 }
@@ -567,7 +557,6 @@ where
     }
 }
 
-/// Returns a copy of the head of a request.
 fn copy_of<B>(request: &Request<B>) -> request::Parts {
     let (mut head, ()) = Request::new(()).into_parts();
     head.method = request.method().clone();

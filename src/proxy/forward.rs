@@ -23,13 +23,13 @@
 //!    - 404 if the client chooses an unknown instance with `X-InstanceId`;
 //!    - 401 if the credential of a gRPC call expires or is revoked before the service responds;
 //!    - 429 if the user, or the client address if there is no user, has too many WebSockets;
-//!    - 500 if the gateway cannot build the request to the service. This would be an error of the gateway.
+//!    - 500 if the gateway cannot build the request to the service. Such a case is an error of the gateway.
 //!
 //!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status 500 replaces 502. It
 //!    also replaces 503 if the service cannot be reached or has no instance.
 //!
 //!    A response with 413 has a [`Rejection`] as an extension. A response with 429 has no extension for its reason.
-//!    Each other response has a [`ServiceFailure`] as an extension. The gateway also logs the reason, except with 404.
+//!    Each other response has a [`ServiceFailure`] as an extension. The gateway also logs the reason, except for 404.
 
 use std::{
     convert::Infallible,
@@ -91,12 +91,12 @@ use crate::{
 ///
 /// `C` is the connector: a Tower service that takes a URI and returns a connection. Examples are
 /// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The response timeout
-/// includes the time to connect. Give the connector a time limit of its own, shorter than the response timeout. If a
-/// service does not accept the connection in time, the client gets 503 with this limit, and 504 without it. `B` is the
-/// body of requests.
+/// includes the time to connect. Give the connector a time limit of its own, shorter than the response timeout. Then
+/// the client gets 503 if a service does not accept the connection in time. Without this limit, the client gets 504.
+/// `B` is the body of requests.
 ///
-/// Clones share the connections to the services. Use a separate clone in each tokio runtime. A clone keeps the
-/// connections of its last request for its next request, and these connections belong to the runtime of the last
+/// Clones share the connections to the services. Use a separate clone in each tokio runtime. The reason: a clone keeps
+/// the connections of its last request for its next request. These connections belong to the runtime of the last
 /// request.
 ///
 /// ```
@@ -148,7 +148,7 @@ pub struct Forward<C, B> {
     pool: Arc<Pool<C, B>>,
     /// The connections to services with a connector of their own.
     other_pools: Arc<[(ServiceId, Arc<Pool<C, B>>)]>,
-    /// The connections for requests without an authorized user, if they are separate.
+    /// `Some` if requests without an authorized user have connections of their own.
     unauthorized_pool: Option<Arc<Pool<C, B>>>,
     states: Arc<InstanceStates>,
     shared: Arc<Shared>,
@@ -156,7 +156,6 @@ pub struct Forward<C, B> {
     peer: PeerValues,
 }
 
-/// Values that all clones of a [`Forward`] share.
 #[derive(Default)]
 struct Shared {
     cookies: CookieNames,
@@ -164,8 +163,8 @@ struct Shared {
     tunnels: Option<Arc<Tunnels>>,
 }
 
-/// The route of the last request. The next request usually has the same route. It then finds the connections of the
-/// route here, and does not need the lock of the pool, for which all threads compete.
+/// The route of the last request. The next request usually has the same route. In this case, the next request finds the
+/// connections of the route here. So it does not need the lock of the pool, for which all threads compete.
 struct LastRoute<C, B> {
     route: Arc<Route>,
     /// The generation of the instances in `targets`.
@@ -181,7 +180,6 @@ struct LastRoute<C, B> {
 /// A client chooses the instance of a service with this header. The service does not receive it.
 static X_INSTANCE_ID: HeaderName = HeaderName::from_static("x-instanceid");
 
-/// The default limit of connections to one instance of a service.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
 
 impl<C, B> Forward<C, B> {
@@ -230,8 +228,8 @@ impl<C, B> Forward<C, B> {
         Self { unauthorized_pool: Some(pool), last: None, ..self }
     }
 
-    /// Records the health and the requests in flight of each instance in `states`. Another part of the program can read
-    /// them there.
+    /// Records in `states` the health of each instance and the number of its requests in flight. Another part of the
+    /// program can read them there.
     #[must_use]
     pub fn with_instance_states(self, states: Arc<InstanceStates>) -> Self {
         Self { states, last: None, ..self }
@@ -278,8 +276,7 @@ pub struct ServiceConnections<C, B> {
 impl<C, B> ServiceConnections<C, B> {
     /// Closes the connections to the host `name`: idle connections now, and connections in use at the end of their
     /// exchange. New connections are made to the current addresses of the name. Call this if the name has lost an
-    /// address. Without this call, requests use connections to the old address as long as they keep these connections
-    /// busy.
+    /// address. Without this call, a connection to the old address stays in use as long as requests keep it busy.
     pub fn retire(&self, name: &str) {
         self.pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.retire(name));
     }
@@ -461,10 +458,8 @@ where
     }
 }
 
-/// The reason why a request is not sent.
 #[derive(Debug)]
 enum BeginError {
-    /// The request to the service cannot be built.
     Build(http::Error),
     NoInstance(NoInstance),
 }
@@ -491,7 +486,6 @@ impl From<NoInstance> for BeginError {
     }
 }
 
-/// A request on its way to a service.
 struct Begun<C, B> {
     exchange: Exchange<C, B>,
     credential: Credential,
@@ -584,7 +578,6 @@ fn not_begun(error: &BeginError, route: &Route) -> Response<ResponseBody> {
     }
 }
 
-/// The destination of a request.
 struct RequestTarget {
     /// A route with instances.
     route: Arc<Route>,
@@ -620,7 +613,6 @@ fn target_of(extensions: &Extensions) -> Result<RequestTarget, Rejection> {
     }
 }
 
-/// The body of a request.
 #[derive(Clone, Copy)]
 enum Upload {
     None,
@@ -632,8 +624,8 @@ enum Upload {
     Endless,
 }
 
-/// Determines the kind of a request's body. gRPC needs HTTP/2, so the body counts as finite if the connection to the
-/// service cannot use HTTP/2.
+/// Determines the kind of a request's body. gRPC needs HTTP/2. So the body of a gRPC call counts as finite if the
+/// connection to the service cannot use HTTP/2.
 fn upload<B: Body>(request: &Request<B>, may_use_http2: impl FnOnce() -> bool) -> Upload {
     if request.body().is_end_stream() {
         return Upload::None;
@@ -642,17 +634,14 @@ fn upload<B: Body>(request: &Request<B>, may_use_http2: impl FnOnce() -> bool) -
     if is_grpc && may_use_http2() { Upload::Endless } else { Upload::Finite }
 }
 
-/// A request to a service.
 struct ServiceRequest<B> {
     request: Request<RequestBody<B>>,
-    /// Whether the client accepts the trailers of the response.
     accepts_trailers: bool,
     /// Parts of the client's request that the gateway keeps, because the scheme may need them to make another
     /// credential.
     client: ClientHead,
 }
 
-/// Builds the request to the service.
 fn service_request<C, B: Body>(
     request: Request<B>,
     LastRoute { route, targets, prefix, .. }: &LastRoute<C, B>,
@@ -880,7 +869,6 @@ fn end_with_credential(
     }
 }
 
-/// Returns how long the service may take to answer.
 fn response_timeout(
     route: &Route,
     timeouts: &ForwardTimeouts,
@@ -909,7 +897,6 @@ fn unknown_coding(route: &Route, upstream: &Upstream) -> Response<ResponseBody> 
     no_response(route, NoResponse::Broken)
 }
 
-/// Records that the gateway has refused the head of the response.
 #[cold]
 fn end_in_head(progress: &Progress) {
     if let Some(facts) = progress.facts() {
@@ -951,7 +938,7 @@ mod tests {
         Arc::new(Route::new(service, "", upstream, Bypass).unwrap())
     }
 
-    /// Returns a connector that returns `stream`. A second call panics.
+    /// The connector panics at its second call.
     fn connector(
         stream: DuplexStream,
     ) -> impl Service<Uri, Response = TokioIo<DuplexStream>, Error = io::Error, Future: Send>
@@ -1031,9 +1018,7 @@ mod tests {
             ForwardTimeouts::default().with_response(TIMEOUT).with_idle(Duration::from_secs(60));
         let forward = Forward::new(connector, timeouts);
         struct Case {
-            /// The seconds before the request.
             pause: u64,
-            /// The seconds until the service answers.
             answer: u64,
             /// The status, and the seconds until the client receives it.
             want: (u16, u64),
@@ -1053,7 +1038,6 @@ mod tests {
             let response = forward.clone().oneshot(request).await.unwrap();
             let got = (response.status().as_u16(), start.elapsed().as_secs());
             assert_eq!(got, want, "pause of {pause} s, answer after {answer} s");
-            // The connection goes back to the pool when the body has ended.
             drop(response.into_body().collect().await.unwrap());
         }
         assert_eq!(connected.load(Ordering::Relaxed), 1);
@@ -1071,7 +1055,6 @@ mod tests {
                 sleep(2 * TIMEOUT).await;
                 theirs.write_u8(byte).await.unwrap();
             }
-            // The second request gets no response.
             theirs.read_to_end(&mut Vec::new()).await.unwrap();
         });
         let timeouts = ForwardTimeouts::default().with_response(TIMEOUT);
@@ -1112,11 +1095,11 @@ mod tests {
         service.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
         let response = first.await.unwrap().unwrap();
         service.write_all(b"ok").await.unwrap();
-        // When the body ends, the connection is assigned to the second request. The task of the second request runs
-        // only after the connection is closed.
+        // When the body ends, the connection is assigned to the second request. The connection is closed before the
+        // task of the second request runs.
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
         drop(service);
-        // Now the third request has the only slot. The third request gets no response.
+        // Now the third request has the only slot, and gets no response.
         assert_eq!(second.await.unwrap().unwrap().status(), 503);
         assert_eq!(start.elapsed().as_secs(), 5);
         assert_eq!(services.lock().unwrap().len(), 1);
@@ -1193,7 +1176,7 @@ mod tests {
         }
     }
 
-    /// A body that consists of this number of pieces. Each piece has 16 KiB.
+    /// A body of this number of pieces. Each piece has 16 KiB.
     struct Pieces(usize);
 
     impl Body for Pieces {

@@ -21,7 +21,7 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
 /// The gateway keeps a value of a trusted proxy if the value has at most this many bytes. If a list of client addresses
-/// is longer, the gateway keeps only the address of the client. The gateway removes any other longer value.
+/// is longer, the gateway keeps only the address of the client. If any other value is longer, the gateway removes it.
 const MAX_KEPT: usize = 4096;
 
 /// Caches the values that usually stay the same for all requests of a connection. Without the cache, formatting the
@@ -29,7 +29,6 @@ const MAX_KEPT: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct PeerValues(Option<Peer>);
 
-/// The values for one peer that requests one host.
 #[derive(Debug)]
 struct Peer {
     ip: IpAddr,
@@ -66,7 +65,6 @@ impl PeerValues {
     }
 }
 
-/// Header values that depend on the service and its route.
 #[derive(Debug)]
 pub(super) struct ServiceHeaders<'a> {
     /// The value of `Host`.
@@ -79,11 +77,11 @@ pub(super) struct ServiceHeaders<'a> {
 /// Sets `Host` to the host of the service. Also sets `X-Forwarded-*` and `Forwarded`. Without `connection`, only
 /// `Host`, `X-Forwarded-Host` and `X-Forwarded-Prefix` are set, and the other headers are removed.
 ///
-/// The gateway appends its values to the values of a trusted proxy. It replaces the values of any other peer, because
-/// any client can send such values (CVE-2025-41235).
+/// The gateway appends its values to the values of a trusted proxy. The gateway replaces the values of any other peer,
+/// because any client can send such values (CVE-2025-41235).
 ///
-/// If a request of a trusted proxy has `X-Forwarded-For`, the gateway replaces the header `Forwarded` of the request. A
-/// proxy that writes only `X-Forwarded-For` may forward a header `Forwarded` that its client sent.
+/// If a request of a trusted proxy has `X-Forwarded-For`, the gateway replaces the header `Forwarded` of the request.
+/// The reason: a proxy that writes only `X-Forwarded-For` may forward a header `Forwarded` that its client sent.
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,
@@ -172,7 +170,6 @@ impl Kept {
     }
 }
 
-/// The lines of a header as one list.
 enum Joined {
     Value(HeaderValue),
     /// There is no line, or all lines are empty.

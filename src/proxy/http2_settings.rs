@@ -20,8 +20,8 @@ pub struct Http2Settings {
 }
 
 impl Default for Http2Settings {
-    /// Permits 100 requests at a time per connection, and sends a ping if nothing arrives for 320 s on a connection
-    /// with open requests.
+    /// Permits 100 requests at a time per connection. If nothing arrives for 320 s on a connection with open requests,
+    /// the gateway sends a ping.
     fn default() -> Self {
         Self {
             max_streams: NonZeroU16::new(100).expect("should not be zero"),
@@ -31,7 +31,7 @@ impl Default for Http2Settings {
 }
 
 impl Http2Settings {
-    /// Sets the maximum number of requests that share a connection at a time. If a service permits fewer
+    /// Sets the maximum number of requests that share a connection at a time. If a service permits fewer requests
     /// (`SETTINGS_MAX_CONCURRENT_STREAMS`), the number of the service applies. For each request, up to 128 KiB of the
     /// response may wait in memory until the client takes them.
     #[must_use]

@@ -56,14 +56,12 @@ struct Recorded {
 }
 
 impl Progress {
-    /// Starts the record for a request with `body`.
     pub(super) fn start<B: Body>(body: &B, facts: Option<&RequestFacts>) -> Self {
         let is_empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
         let shared = (!is_empty).then(Arc::default);
         Self { start: Instant::now(), shared, facts: facts.cloned() }
     }
 
-    /// Returns the facts about the request, if an outer layer needs them.
     pub(super) fn facts(&self) -> Option<&RequestFacts> {
         self.facts.as_ref()
     }
@@ -97,7 +95,6 @@ impl Progress {
         }
     }
 
-    /// Returns whether the request has no body.
     pub(super) fn has_no_body(&self) -> bool {
         self.shared.is_none()
     }
@@ -118,7 +115,6 @@ impl Progress {
         }
     }
 
-    /// Returns whether the client sent the body too slowly.
     pub(super) fn has_stalled(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_stalled.load(Ordering::Relaxed))
     }
@@ -129,7 +125,6 @@ impl Progress {
         }
     }
 
-    /// Returns whether the body is larger than its route allows.
     pub(super) fn is_too_large(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.is_too_large.load(Ordering::Relaxed))
     }
@@ -224,7 +219,6 @@ pin_project! {
     }
 }
 
-/// The body is larger than its route allows.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the body is larger than the route allows")]
 struct TooLarge;
@@ -301,7 +295,6 @@ fn keep_announced(trailers: &mut HeaderMap, announced: Option<&AnnouncedTrailers
 }
 
 pin_project! {
-    /// The body of a request to a service.
     #[derive(Debug)]
     pub(super) struct RequestBody<B> {
         #[pin]
@@ -313,9 +306,7 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<B> {
-        // The connection owns the body.
         Own { #[pin] body: ClientBody<B> },
-        // The request has no body.
         Empty,
         // The body for hyper, or the handle that the gateway keeps.
         Shared { shared: Shared<B> },
@@ -336,7 +327,6 @@ impl<B: Body> RequestBody<B> {
         Self { kind: Kind::Own { body } }
     }
 
-    /// Returns an empty body, for a request without a body.
     pub(super) fn empty() -> Self {
         Self { kind: Kind::Empty }
     }
@@ -468,7 +458,6 @@ struct State<B> {
     parts: u64,
     is_pending: bool,
     is_cancelled: bool,
-    /// Whether the reader was dropped.
     is_dropped: bool,
     waker: Option<Waker>,
 }
@@ -510,7 +499,6 @@ impl<B> State<B> {
         }
     }
 
-    /// Returns the next kept part, for the last attempt.
     fn next_kept(&mut self) -> Option<Part> {
         let part = self.kept.get(self.position).cloned()?;
         self.position += 1;
@@ -518,7 +506,6 @@ impl<B> State<B> {
         Some(part)
     }
 
-    /// Returns whether the last attempt has read the whole body.
     fn is_read(&self) -> bool {
         self.body.is_none() && self.position >= self.kept.len()
     }

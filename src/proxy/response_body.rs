@@ -377,7 +377,6 @@ mod tests {
 
     use super::*;
 
-    /// A body that never has a frame.
     struct Silent;
 
     impl Body for Silent {

@@ -42,7 +42,6 @@ pub(super) struct UnknownCoding;
 /// Facts about the request that the response to the client depends on.
 pub(super) struct Context<'a> {
     pub(super) route: &'a Route,
-    /// The instance that has answered.
     pub(super) upstream: &'a Upstream,
     pub(super) cookies: &'a CookieNames,
     /// Whether the scheme has prepared the request for a user.
@@ -50,7 +49,6 @@ pub(super) struct Context<'a> {
     /// Whether the credential of the request permits only some requests to the service. If so, the client must not get
     /// a session of the service, because the session would permit all requests.
     pub(super) is_restricted: bool,
-    /// Whether the client accepts trailers.
     pub(super) accepts_trailers: bool,
 }
 
@@ -63,7 +61,6 @@ pub(super) enum BodyKind {
     Events,
 }
 
-/// Properties of the headers of a response, as found by one pass.
 #[derive(Default)]
 struct Seen {
     coding: bool,
@@ -104,7 +101,6 @@ impl Seen {
     }
 }
 
-/// Changes the head as described in the [module](self).
 pub(super) fn prepare<B: Body>(
     response: &mut Response<B>,
     context: &Context<'_>,
@@ -156,8 +152,8 @@ pub(super) fn prepare<B: Body>(
     if seen.location {
         rewrite_locations(headers, context);
     }
-    // No headers are added to a response with status 304. They would change the response that the client has stored
-    // (RFC 9111 §4.3.4).
+    // No headers are added to a response with status 304. Added headers would change the response that the client has
+    // stored (RFC 9111 §4.3.4).
     if context.is_authenticated
         && status != StatusCode::NOT_MODIFIED
         && context.route.security_headers() == SecurityHeaders::AddMissing
@@ -172,13 +168,13 @@ pub(super) fn prepare<B: Body>(
     Ok(if seen.events { BodyKind::Events } else { BodyKind::Message })
 }
 
-/// With this header, a service lets its script answer the browser's requests for more paths than those below the
-/// directory of the script (Service Workers, W3C).
+/// A script of a service may be a service worker, which answers requests of the browser (Service Workers, W3C). By
+/// default, it answers requests for paths below its own directory. This header permits more paths.
 const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
 
-/// Returns whether the header allows only paths of the service. With more paths, a script of the service could later
-/// answer the browser's requests for pages of other services and of the gateway. One of these pages asks for the
-/// password.
+/// Returns whether the header allows only paths of the service. If the header allowed more paths, a script of the
+/// service could later answer the browser's requests for pages of other services and of the gateway. One of these pages
+/// asks for the password.
 fn keeps_service_worker(headers: &HeaderMap, route: &Route) -> bool {
     headers.get_all(SERVICE_WORKER_ALLOWED).iter().all(|value| {
         let rest = value.as_bytes().strip_prefix(b"/");
@@ -240,7 +236,6 @@ fn rewrite_locations(headers: &mut HeaderMap, Context { route, upstream, .. }: &
     }
 }
 
-/// Removes the cookies of the gateway, and rewrites the paths of all other cookies.
 #[cold]
 fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     let lines: Vec<_> = headers.get_all(SET_COOKIE).iter().cloned().collect();
@@ -298,7 +293,6 @@ fn rewrite_cookie(
     if has_changed { HeaderValue::try_from(rewritten).ok() } else { None }
 }
 
-/// Returns the value of the attribute `Path` of a cookie.
 fn path_of(attribute: &[u8]) -> Option<&[u8]> {
     let at = attribute.iter().position(|b| *b == b'=')?;
     let (name, path) = (attribute[..at].trim_ascii(), attribute[at + 1..].trim_ascii());

@@ -74,9 +74,9 @@ impl ForwardTimeouts {
         Self { queue, ..self }
     }
 
-    /// Sets the body timeout: how long the gateway waits for the next bytes of the body of a response. It limits each
-    /// pause of the service, not the whole response. The time counts only while the gateway waits for the service.
-    /// While the client does not read, the time does not count.
+    /// Sets the body timeout: how long the gateway waits for the next bytes of the body of a response. The timeout
+    /// limits each pause of the service, not the whole response. The time counts only while the gateway waits for the
+    /// service. While the client does not read, the time does not count.
     /// [`Route::with_body_timeout`](crate::layer::Route::with_body_timeout) sets another value for a route.
     ///
     /// A body of the type `text/event-stream` or `application/grpc`, also with a suffix such as `+proto` or `-web`, has
@@ -101,7 +101,7 @@ impl ForwardTimeouts {
         self.idle
     }
 
-    /// Returns how long a request waits for a connection when all permitted connections are in use.
+    /// Returns how long a request may wait for a connection when all permitted connections are in use.
     pub fn queue(&self) -> Duration {
         self.queue
     }

@@ -47,7 +47,6 @@ impl Address {
             || ip.is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// Returns the address as a URI, unchanged.
     pub(crate) fn uri(&self) -> Uri {
         self.0.clone()
     }

@@ -62,8 +62,8 @@ impl<C: Connect> Client<C> {
     /// 401 cannot be read or is too large, the reply has an empty body.
     ///
     /// # Errors
-    /// - [`RemoteError::Unavailable`] if there is no complete response at the deadline. For example, the service cannot
-    ///   be reached, the response is cut off or not valid HTTP, or too many calls are waiting.
+    /// - [`RemoteError::Unavailable`] if there is no complete response before the deadline. For example, the service
+    ///   cannot be reached, the response is cut off or not valid HTTP, or too many calls are waiting.
     /// - [`RemoteError::Answer`] if the body of the response is larger than [`ClientLimits::max_body`], and the status
     ///   is not 401.
     pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, RemoteError> {
@@ -144,7 +144,6 @@ impl<C> fmt::Debug for Client<C> {
     }
 }
 
-/// How an exchange failed.
 enum Failed {
     /// The connection was closed before the head of the response was complete.
     Unanswered(String),
@@ -268,7 +267,6 @@ impl Reply {
         Self { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 
-    /// Adds a header to the response, for tests.
     pub(crate) fn with_header(mut self, name: http::HeaderName, value: &str) -> Self {
         self.headers.append(name, value.parse().unwrap());
         self

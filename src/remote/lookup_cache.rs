@@ -51,9 +51,7 @@ struct Entry<V, E> {
     result: Result<Option<V>, E>,
     /// The value of [`SingleFlightCache::finished`] after this look-up.
     number: u64,
-    /// When the look-up finished.
     from: Timestamp,
-    /// When the entry expires.
     until: Timestamp,
 }
 
@@ -86,8 +84,8 @@ where
     }
 
     /// Returns the cached result for `key`, if there is one. If another caller is looking `key` up, waits for the
-    /// result of that look-up, and returns it. If there is neither a cached result nor such a look-up, runs `look_up`,
-    /// and returns its result.
+    /// result of that look-up, and returns it. If there is no cached result and no such look-up, runs `look_up`, and
+    /// returns its result.
     ///
     /// # Errors
     /// The error of the look-up. It may be a cached error, or the error of another caller's look-up.
@@ -130,7 +128,8 @@ where
         self.get_or_look_up(key, look_up, is_cached, release).await
     }
 
-    /// Removes the result for `key`, and returns its value. If a look-up of `key` is running, its result is not cached.
+    /// Removes the result for `key`, and returns its value. If a look-up of `key` is running, the result of this
+    /// look-up is not cached.
     pub fn remove(&self, key: &K) -> Option<V> {
         let (_, entry) = self.entries.remove(key)?;
         entry.result.ok().flatten()
@@ -365,7 +364,6 @@ mod tests {
         for (key, _) in released_now {
             assert_eq!(cache.cached(&key), None);
         }
-        // The key is removed during its look-up.
         released.lock().unwrap().clear();
         let look_up = async {
             assert_eq!(cache.remove(&5000), None);
@@ -419,7 +417,6 @@ mod tests {
         }
         assert!(cache.entries.len() <= 100, "{}", cache.entries.len());
         assert!(!cache.entries.is_empty());
-        // A dropped look-up leaves no entry.
         let before = cache.entries.len();
         for key in 1_000_000..1_001_000 {
             let dropped = cache.get(&key, pending());

@@ -73,14 +73,15 @@ const COMMITS: Description = Description::histogram(
 /// A [`RevocationStore`] in one file. One process at a time can open the file.
 ///
 /// # Guarantees
-/// 1. **`Ok` means durable.** After `record` returned `Ok`, the revocation survives `kill -9`. It survives
+/// 1. **`Ok` means durable.** After `record` returned `Ok`, the revocation survives `kill -9`. The revocation survives
 ///    a power failure if the disk keeps the data that the disk has acknowledged.
 /// 2. **`Ok` means visible.** Every check that starts after `record` returned `Ok` sees the revocation.
 /// 3. **No revocation is undone.** A rule with an earlier time never replaces a rule with a later time, in
 ///    the file or in memory.
-/// 4. **A damaged file is an error**, never a store with fewer revocations. Opening verifies the checksum of every
-///    page. The file has two roots, one for each of its last two commits. Each write is committed twice, so that both
-///    roots contain the revocations of the write. If one root is damaged, the other root still has all revocations.
+/// 4. **A damaged file is an error.** It is never opened as a store with fewer revocations. Opening verifies the
+///    checksum of every page. The file has two roots, one for each of its last two commits. Each write is committed
+///    twice, so that both roots contain the revocations of the write. If one root is damaged, the other root still has
+///    all revocations.
 /// 5. **A write that has started is finished**, even if its future is dropped. Dropping the store waits
 ///    for pending writes.
 ///
@@ -99,11 +100,11 @@ const COMMITS: Description = Description::histogram(
 /// `benches/revocation.rs` measures checks and writes.
 ///
 /// Eviction removes expired revocations. It compares how far the wall clock and the monotonic clock have advanced since
-/// the last eviction. If the wall clock has advanced over a minute more, the eviction does not trust the wall clock,
-/// and removes fewer revocations (docs/decisions.md#d39). [`trust_clock`](Self::trust_clock) makes the next evictions
-/// trust the clock. An eviction that has removed revocations or PATs also rewrites the file, so that the file becomes
-/// smaller. This takes about a second for half a million rules. Writes wait until the eviction ends. Checks do not wait
-/// for the file.
+/// the last eviction. If the wall clock has advanced over a minute more than the monotonic clock, the eviction does not
+/// trust the wall clock. In this case, the eviction removes fewer revocations (docs/decisions.md#d39).
+/// [`trust_clock`](Self::trust_clock) makes the next evictions trust the clock. An eviction that has removed
+/// revocations or PATs also rewrites the file, so that the file becomes smaller. The rewrite takes about a second for
+/// half a million rules. Writes wait until the eviction ends. Checks do not wait for the file.
 ///
 /// # What the file holds
 /// The file is a [redb] database with these tables:
@@ -148,7 +149,8 @@ pub struct DurableStore {
     followers: Followers,
     networks: Arc<NetworkMemory>,
     salts: Arc<Salts>,
-    /// How far this node has followed the log in which nodes share revocations. The file may have an older value.
+    /// The nodes share revocations in a log. This field is the position up to which this node has applied the log. The
+    /// file may have an older position.
     followed: Arc<Mutex<Option<Vec<u8>>>>,
     name: Arc<str>,
     faults: Arc<Faults>,
@@ -185,12 +187,12 @@ impl DurableStore {
     /// rules. Call it when the program starts, so that an error can stop the program.
     ///
     /// # Errors
-    /// [`OpenError`] contains the file, and says what to do. An existing file is never replaced.
+    /// [`OpenError`] names the file, and says what the operator must do. An existing file is never replaced.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         Self::open_with_uptime(path.into(), Uptime::now)
     }
 
-    /// Does the same as [`open`](Self::open), but takes the uptime from another source. For tests.
+    /// As [`open`](Self::open), but tests can set the uptime.
     pub(super) fn open_with_uptime(
         path: PathBuf,
         uptime: impl Fn() -> Uptime + Send + 'static,
@@ -321,14 +323,14 @@ impl DurableStore {
         self.send(Command::Resume)
     }
 
-    /// Returns the revocations that this store applies from now on, for a process that has
+    /// Returns a feed of the revocations that this store applies from now on. The feed is for another process that has
     /// [suspended](Self::suspend) its store.
     pub fn follow(&self) -> RevocationFeed {
         self.followers.add(&self.salts)
     }
 
-    /// Applies a revocation, or adds a salt, of the process that has the file now. Unfinished responses of this
-    /// process, such as WebSockets, are then checked against the revocation.
+    /// Applies a revocation or a salt that comes from the process that has the file now. This process then checks its
+    /// unfinished responses, such as WebSockets, against the revocation.
     pub fn apply_followed(&self, AppliedRevocation(applied): &AppliedRevocation) {
         match applied {
             Applied::Revocation(revocation) => {
@@ -354,8 +356,8 @@ impl DurableStore {
         self.index.rule_of_service(service)
     }
 
-    /// Returns whether the store has no revocations, has never stored a PAT or a known network, and has never followed
-    /// other nodes.
+    /// Returns `true` for a store without revocations that has never stored a PAT or a known network, and has never
+    /// followed other nodes.
     pub fn is_empty(&self) -> bool {
         let has_followed =
             || self.followed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
@@ -368,7 +370,6 @@ impl DurableStore {
         self.writer.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Returns all entries as text, so that tests can compare them.
     #[cfg(test)]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
         self.index.entries()
@@ -379,7 +380,6 @@ impl DurableStore {
         Box::pin(async move { written.await.map(drop) })
     }
 
-    /// Checks a token with the salts of other nodes.
     #[cold]
     fn check_foreign(&self, fingerprint: TokenFingerprint) -> Result<(), CheckError> {
         let mut salts = self.salts.foreign();

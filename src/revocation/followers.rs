@@ -1,5 +1,5 @@
 //! Processes that follow the revocations of a [`DurableStore`](super::DurableStore). Such a process has handed its work
-//! over to a new process, but some of its responses are not finished.
+//! over to a new process, but still has responses that are not finished.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use crate::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// The maximum number of revocations that a follower has not read. A follower that is further behind is dropped.
+/// The maximum number of revocations that a follower has not read. A follower with more unread revocations is dropped.
 const MAX_UNREAD: usize = 65_536;
 
 /// A revocation that a [`DurableStore`](super::DurableStore) has applied, or a salt that later revocations need. Only a
@@ -26,7 +26,6 @@ const MAX_UNREAD: usize = 65_536;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedRevocation(pub(super) Applied);
 
-/// A change that a store has applied.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Applied {
     Revocation(Revocation),

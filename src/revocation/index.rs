@@ -51,14 +51,12 @@ pub struct RevocationIndex {
     listeners: Listeners,
 }
 
-/// The registered PATs, and the number of PATs of each user.
 #[derive(Debug, Default)]
 struct Issued {
     pats: Vec<IssuedPat>,
     counts: PatCounts,
 }
 
-/// The functions that are called after revocations.
 #[derive(Default)]
 struct Listeners(Mutex<Vec<RevocationListener>>);
 
@@ -79,7 +77,7 @@ impl fmt::Debug for Listeners {
     }
 }
 
-/// A hasher for the map of tokens. Its hash is a part of the fingerprint.
+/// A hasher for the map of tokens. The hash of a token is a part of its fingerprint.
 #[derive(Debug, Default)]
 struct AlreadyHashed(u64);
 
@@ -145,7 +143,6 @@ impl RevocationIndex {
         }
     }
 
-    /// Adds revocations, and calls the listeners once.
     #[cfg(feature = "redis")]
     pub(super) fn apply_all<'a>(&self, revocations: impl Iterator<Item = &'a Revocation>) {
         revocations.for_each(|revocation| self.insert(revocation));
@@ -194,7 +191,6 @@ impl RevocationIndex {
         self.services.get(service).map(|up_to| *up_to)
     }
 
-    /// Returns whether the index has revocations of single tokens.
     #[cfg(feature = "store")]
     pub(super) fn has_tokens(&self) -> bool {
         !self.tokens.is_empty()
@@ -222,8 +218,8 @@ impl RevocationIndex {
         if self.users.get(user).is_some_and(|up_to| hits(*up_to)) {
             return Err(CheckError::Revoked(RevokedBy::UserRule));
         }
-        // A rule for one of the services of a PAT revokes the PAT for all its services, whatever the suffixes of its
-        // scopes (docs/reference/tokens-and-revocation.md#revocation-check).
+        // A rule for one of the services of a PAT revokes the PAT for all its services. The suffixes of its scopes do
+        // not matter (docs/reference/tokens-and-revocation.md#revocation-check).
         let by_rule = |service| self.services.get(service).is_some_and(|up_to| hits(*up_to));
         if scopes.services().any(by_rule) {
             return Err(CheckError::Revoked(RevokedBy::ServiceRule));
@@ -240,7 +236,6 @@ impl RevocationIndex {
         }
     }
 
-    /// Returns all entries as text, so that tests can compare them.
     #[cfg(all(test, feature = "store"))]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
         // `Debug` writes only a part of a fingerprint.
@@ -312,7 +307,6 @@ fn raise<K: Hash + Eq, S: BuildHasher + Clone>(
     }
 }
 
-/// Removes the entries that are no longer needed, and returns their number.
 fn retain<K: Hash + Eq, S: BuildHasher + Clone>(
     map: &DashMap<K, Timestamp, S>,
     is_needed: impl Fn(Timestamp) -> bool,
@@ -377,7 +371,6 @@ mod tests {
             (vec![service("B", ISSUED)], by_service),
             (vec![service("b", ISSUED - 1)], None),
             (vec![service("c", ISSUED)], None),
-            // A second rule with an earlier time changes nothing.
             (vec![user("USER", ISSUED), user("USER", 0)], by_user),
             (vec![service("a", ISSUED), service("a", 1)], by_service),
         ];

@@ -10,17 +10,14 @@ use crate::passticket::UserId;
 /// `DurableStore`, it also removes PATs that were revoked as single tokens.
 pub(super) const MAX_PATS: u32 = 1000;
 
-/// How many PATs of each user are registered.
 #[derive(Debug, Default)]
 pub(super) struct PatCounts(HashMap<UserId, u32>);
 
 impl PatCounts {
-    /// Counts a PAT that is in the register.
     pub(super) fn count(&mut self, user: UserId) {
         *self.0.entry(user).or_default() += 1;
     }
 
-    /// Returns whether no PAT is registered.
     #[cfg(feature = "store")]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -12,10 +12,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{clock::Timestamp, passticket::UserId};
 
-/// The maximum number of remembered networks of one user.
 const MAX_NETWORKS: usize = 8;
 
-/// The maximum number of users with remembered networks.
 const MAX_USERS: usize = 50_000;
 
 /// An eviction forgets a user if there was no login of this user from any network for this time.
@@ -92,7 +90,7 @@ impl<K: KnownNetworks + ?Sized> KnownNetworks for std::sync::Arc<K> {
 pub struct NetworkMemory {
     /// The state of SHA-256 after it has hashed the salt. If there is no file, there is no salt.
     salted: Sha256,
-    /// The same state for the salt that has replaced the salt of the file, if there is one.
+    /// If another salt has replaced the salt of the file, the state of SHA-256 after it has hashed the other salt.
     adopted: OnceLock<Sha256>,
     networks: Mutex<Networks>,
 }
@@ -140,8 +138,8 @@ impl NetworkMemory {
     }
 }
 
-/// The day of a login, as the number of days since 1970-01-01. With a finer time, each login would change the stored
-/// networks. With whole days, only the first login from a network on a day changes them.
+/// The day of a login, as the number of days since 1970-01-01. If logins had a finer time, each login would change the
+/// stored networks. With whole days, only the first login from a network on a day changes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Day(u32);
 
@@ -185,7 +183,6 @@ impl Keys {
     }
 }
 
-/// A network of a user, and the day of the last login from this network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Login {
     network: [u8; HASH],
@@ -235,7 +232,6 @@ impl Networks {
         self.0.retain(|_, logins| Some(last(logins)) != earliest);
     }
 
-    /// Forgets the users whose last login is older than [`MAX_AGE`].
     #[cfg(feature = "store")]
     pub(super) fn forget_old(&mut self, today: Day) {
         self.0.retain(|_, logins| logins.iter().any(|login| login.day.is_within(MAX_AGE, today)));
@@ -246,7 +242,6 @@ impl Networks {
         self.0.contains_key(&user)
     }
 
-    /// Returns the networks of a user, as bytes for a file.
     #[cfg(feature = "store")]
     pub(super) fn to_bytes(&self, user: [u8; HASH]) -> Vec<u8> {
         let logins = self.0.get(&user).into_iter().flatten();

@@ -137,7 +137,7 @@ pub struct IssuedPat {
 
 impl IssuedPat {
     /// Returns `true` if `rule` is for the user or a service of this PAT, but the PAT was issued after the time of the
-    /// rule. By its time alone, such a rule does not revoke the PAT.
+    /// rule. If only times are compared, such a rule does not revoke the PAT.
     pub fn is_missed_by(&self, rule: &Revocation) -> bool {
         match rule {
             Revocation::Token { .. } => false,
@@ -166,7 +166,7 @@ impl From<&Pat> for IssuedPat {
     }
 }
 
-/// Which kind of revocation revoked a token.
+/// The kind of the revocation that revoked a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevokedBy {
@@ -206,10 +206,8 @@ pub type RevocationListener = Arc<dyn Fn() + Send + Sync>;
 /// that must ask a server returns `None` from [`try_check_now`](Self::try_check_now). The caller then waits for
 /// [`check_token`](Self::check_token).
 ///
-/// If an implementation does not know whether a token is revoked, it must never return `Ok`. It returns
+/// If an implementation does not know whether a token is revoked, it must never return `Ok`. Instead, it returns
 /// [`CheckError::Unavailable`], and the caller does not accept the token.
-///
-/// `Arc<R>` implements the trait if `R` implements it. So `Arc<dyn RevocationCheck>` also implements it.
 ///
 /// ```
 /// use tower_passticket::{revocation::*, token::VerifiedToken};
@@ -269,9 +267,7 @@ impl<R: RevocationCheck + ?Sized> RevocationCheck for Arc<R> {
 /// The future of a write to a [`RevocationStore`]. It does not borrow from the store.
 pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
-/// The trait for stores of revocations. The auth API writes to the store. The layers only read from it.
-///
-/// `Arc<S>` is a store if `S` is a store, so `Arc<dyn RevocationStore>` is a store.
+/// Stores revocations. The auth API writes to the store. The layers only read from it.
 ///
 /// ```
 /// use std::{future::ready, sync::Arc};
@@ -320,9 +316,9 @@ pub trait RevocationStore: RevocationCheck {
     /// Stores one revocation. The write starts before this method returns. If the caller drops the future, the write
     /// continues, and only its result is lost.
     ///
-    /// `Ok` means that the revocation is as durable as this store can make it, and that every check that starts after
-    /// this result sees the revocation. A revocation is never undone (docs/decisions.md#d8). If the store already has a
-    /// rule with a later time for the user or the service, the new rule changes nothing.
+    /// `Ok` means two things: the revocation is as durable as this store can make it, and every check that starts after
+    /// `Ok` sees the revocation. A revocation is never undone (docs/decisions.md#d8). If the store already has a rule
+    /// with a later time for the user or the service, the new rule changes nothing.
     ///
     /// After a [`StoreError`], the store may apply the revocation until the program ends, and lose it at a restart. If
     /// the revocation is stored despite an error, the description of this error says so.
@@ -339,10 +335,10 @@ pub trait RevocationStore: RevocationCheck {
     }
 
     /// Registers a PAT that was just issued, so that [`record_rule_of_now`](Self::record_rule_of_now) knows this PAT.
-    /// The caller gives the PAT to its user only after `Ok`.
+    /// The caller waits for `Ok`, and then gives the PAT to its user.
     ///
-    /// The stores of this crate register at most 1000 PATs of a user. If the user already has this number, the result
-    /// is [`StoreError::TooManyPats`]. A PAT counts until an [`evict`](Self::evict) after its expiry removes it. In a
+    /// The stores of this crate register at most 1000 PATs of a user. If the user already has 1000 PATs, the result is
+    /// [`StoreError::TooManyPats`]. A PAT counts until an [`evict`](Self::evict) after its expiry removes it. In a
     /// `DurableStore`, a PAT that was revoked as a single token counts only until the next `evict`.
     ///
     /// The default implementation does nothing. A store that contains another store must implement this method, and
@@ -366,7 +362,7 @@ pub trait RevocationStore: RevocationCheck {
     /// expired, and the rules that are older than the longest validity of a PAT. A store that does not trust `now`
     /// keeps some of these revocations for longer.
     ///
-    /// A [`StoreError`] means that some or all of these revocations may not have been removed.
+    /// After a [`StoreError`], the store may still have some or all of these revocations.
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted>;
 }
 
@@ -418,7 +414,8 @@ pub enum StoreError {
         /// The cause.
         source: Arc<dyn Error + Send + Sync>,
     },
-    /// The file of the store was removed or replaced while it was open. Writes after this would not survive a restart.
+    /// The file of the store was removed or replaced while it was open. If the store accepted more writes, a restart
+    /// would lose them.
     #[error(
         "{store} was removed or replaced while the program ran; put the file back, or stop the program \
          and start it with the right file"
@@ -428,7 +425,8 @@ pub enum StoreError {
         store: Arc<str>,
     },
     /// Another program, which shares the revocations of this gateway, did not confirm the revocation. This gateway has
-    /// stored the revocation, and applies it. The gateway repeats the write while it runs, unless too many writes wait.
+    /// stored the revocation, and applies it. While the gateway runs, it repeats the write to the other program, unless
+    /// too many such writes wait.
     #[error(
         "{store} did not confirm the revocation: {source}; this gateway applies the revocation, and repeats the write \
          every few seconds"
@@ -449,8 +447,8 @@ pub enum StoreError {
         /// The maximum number of PATs of a user.
         limit: u32,
     },
-    /// A store keeps tokens as salted hashes. The nodes that share revocations have more different salts than a node
-    /// can check.
+    /// The nodes that share revocations have more different salts than a node can check. Nodes use salts because they
+    /// store tokens as salted hashes.
     #[error(
         "the nodes have more than {limit} different salts, so {store} cannot check all revocations of tokens; start \
          nodes with new files (passticket-proxy serve --new-store) so that they use a common salt, and remove the \
@@ -462,8 +460,8 @@ pub enum StoreError {
         /// The maximum number of salts.
         limit: usize,
     },
-    /// The store is suspended, so that another process can write the file: see `DurableStore::suspend`. A store of
-    /// `DurableStore::snapshot` returns this error for each write.
+    /// The store is suspended, so that another process can write the file: see `DurableStore::suspend`. A store that
+    /// was made with `DurableStore::snapshot` returns this error for each write.
     #[error(
         "{store} was handed over to another process; repeat the request, so that the other process answers it"
     )]

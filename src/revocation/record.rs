@@ -12,11 +12,11 @@ use crate::{
 /// The length of a salt in bytes.
 pub const SALT_LEN: usize = 64;
 
-/// The maximum length of the value of a record in bytes. In an [`IssuedRecord`], each service takes 8 bytes, and the
-/// text of a PAT has room for at most about 2,200 services.
+/// The maximum length of the value of a record in bytes. An [`IssuedRecord`] always fits: the text of a PAT has room
+/// for at most about 2,200 services, and each service takes 8 bytes in the record.
 const MAX_VALUE: usize = 64 * 1024;
 
-/// One fact about tokens. The nodes of a cluster exchange their records, so that all nodes know all of them.
+/// One fact about tokens. The nodes of a cluster exchange their records, so that each node knows all records.
 ///
 /// Two records with the same [key](Self::parts) are merged: usually, the record with the later time stays
 /// ([`RecordKind::merge`]). A record never removes a record with another key. So nodes can exchange records in any
@@ -34,7 +34,7 @@ pub enum Record {
     RuleOfNow(Revocation),
     /// A PAT that a node has issued.
     Issued(IssuedRecord),
-    /// A salt of fingerprints.
+    /// A salt with which a node has salted fingerprints.
     Salt([u8; SALT_LEN]),
     /// An entry of the registry of issued PATs.
     AccessToken(AccessTokenRecord),
@@ -143,7 +143,7 @@ pub struct RecordParts {
 pub struct RecordError;
 
 impl Record {
-    /// Returns the record as bytes.
+    /// Converts the record to bytes.
     pub fn parts(&self) -> RecordParts {
         let is_of_now = matches!(self, Self::RuleOfNow(_));
         let (kind, key, value) = match self {

@@ -27,12 +27,10 @@ impl Salt {
         &self.bytes
     }
 
-    /// Returns a SHA-256 hasher that has already hashed the salt.
     pub(super) fn hasher(&self) -> Sha256 {
         self.state.clone()
     }
 
-    /// Returns the hash of the salt and the fingerprint.
     pub(super) fn apply(&self, fingerprint: TokenFingerprint) -> TokenFingerprint {
         let salted = self.hasher().chain_update(fingerprint.as_bytes()).finalize();
         TokenFingerprint::from_bytes(salted.into())

@@ -24,7 +24,6 @@ pub(super) struct Salts {
     is_own_used: AtomicBool,
 }
 
-/// The number of salts has reached [`MAX_SALTS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManySalts;
 
@@ -43,7 +42,6 @@ impl Salts {
         self.adopted.get().unwrap_or(&self.opened)
     }
 
-    /// Returns the salt that has replaced the salt with which the file was opened.
     pub(super) fn adopted(&self) -> Option<&Salt> {
         self.adopted.get()
     }
@@ -88,7 +86,6 @@ impl Salts {
         self.is_own_used.load(Ordering::Acquire)
     }
 
-    /// Remembers that there are hashes with the own salt.
     pub(super) fn use_own(&self) {
         self.is_own_used.store(true, Ordering::Release);
     }

@@ -107,7 +107,6 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     record(&store, service("D", NOW));
     assert_eq!((check(&store, &before), check(&store, &after)), (BY_SERVICE, Ok(())));
 
-    // A second rule with an earlier time has no effect.
     record(&store, user("two", NOW - 5));
     record(&store, service("d", 0));
     let of_two = pat("two", "b", NOW, 90);
@@ -140,14 +139,12 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     let of_six = pat("six", "a", NOW, 90);
     assert_eq!(check(&store, &of_six), BY_USER);
 
-    // A reopened store has all revocations.
     let store = reopen(Some(store));
     assert_eq!((check(&store, &revoked), check(&store, &not_revoked)), (BY_TOKEN, Ok(())));
     assert_eq!((check(&store, &of_two), check(&store, &before)), (BY_USER, BY_SERVICE));
     assert_eq!((check(&store, &of_six), check(&store, &later)), (BY_USER, Ok(())));
     assert_eq!(check_logins(&store), (BY_TOKEN, Ok(())));
 
-    // Eviction removes only revocations that have no effect any more.
     let evict = |store: &S, now| {
         let Evicted { tokens, users, services } = block_on(store.evict(at(now))).unwrap();
         (tokens, users, services)
@@ -207,7 +204,6 @@ fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S)
     for revoked in [&ahead, &of_other, &ahead_again] {
         assert_eq!(check(&store, revoked), BY_TOKEN);
     }
-    // The revocations are removed when the tokens expire.
     let evicted = block_on(store.evict(ahead.expires_at())).unwrap();
     assert_eq!((evicted.tokens, evicted.users, evicted.services), (3, 1, 2));
 }
@@ -234,7 +230,6 @@ enum Step {
     /// Adds a rule with this time for the service with this index in [`SERVICES`].
     Service(usize, u64),
     Evict,
-    /// Advances the clock by this number of milliseconds.
     Advance(u64),
     Reopen,
 }
@@ -421,7 +416,6 @@ mod durable {
         assert!(store.is_known(&user, network([192, 0, 2, 3]), now, DAY));
         assert!(!store.is_known(&user, network([192, 0, 3, 3]), now, DAY));
         assert!(!store.is_known(&user, network([192, 0, 2, 1]), now.plus(DAY * 2), DAY));
-        // The eviction removes the networks that are too old.
         store.trust_clock(now.plus(DAY * 91)).await.unwrap();
         store.evict(now.plus(DAY * 91)).await.unwrap();
         assert!(!store.is_known(&user, network([192, 0, 2, 1]), now, DAY));
@@ -462,11 +456,9 @@ mod durable {
         }
     }
 
-    /// The bytes of one file at two times.
     struct Images {
         /// The bytes while the store is open. A crash would leave these bytes.
         running: Vec<u8>,
-        /// The bytes after the store was closed.
         closed: Vec<u8>,
         /// The entries of the file, which are the same at both times.
         entries: std::collections::BTreeSet<String>,
@@ -633,7 +625,6 @@ mod durable {
         fs::copy(&copy, &path).unwrap();
         assert_fails("FOUR");
         assert!(block_on(store.register((&pat("one", "a", NOW, 90)).into())).is_err());
-        // Nothing was written to the copy.
         assert_eq!(fs::read(&path).unwrap(), fs::read(&copy).unwrap());
 
         fs::rename(&away, &path).unwrap();
@@ -784,7 +775,8 @@ mod durable {
         assert_eq!(register_all(&store, &of_one, 600, 600), 400);
         let of_two = IssuedPat::from(&pat("two", "a", NOW, 1));
         assert_eq!(register_all(&store, &of_two, 2000, 1), 1);
-        // An eviction removes PATs only when they have expired. After that, the user can get new PATs.
+        // An eviction at `NOW` removes none of these PATs. When the PATs have expired, an eviction removes them, and
+        // the user can get new PATs.
         block_on(store.evict(at(NOW))).unwrap();
         assert_eq!(register_all(&store, &of_one, 3000, 1), 0);
         block_on(store.trust_clock(at(NOW + DAY_MS))).unwrap();

@@ -1,8 +1,9 @@
 //! The time that an eviction trusts (docs/decisions.md#d39).
 //!
 //! Assume that the wall clock is ahead. An eviction that trusted the wall clock would remove revocations of tokens that
-//! become valid again when the clock is corrected. So the store keeps the last time that it trusted. It trusts the wall
-//! clock only up to this time plus the monotonic time that has passed since then, with a tolerance of one minute.
+//! become valid again when the clock is corrected. So the store keeps the last time that it trusted. To this time, it
+//! adds the monotonic time that has passed since then, and a tolerance of one minute. If the wall clock is ahead of
+//! this sum, the store does not trust the wall clock.
 
 use std::{
     fs,
@@ -72,9 +73,9 @@ impl TrustedReading {
     /// - The wall clock is more than [`MAX_BEHIND`] behind that time, so it is wrong. If it were trusted, the trusted
     ///   time would stay in the past even after the clock is corrected.
     ///
-    /// In both cases, the result has the time of `self` plus the monotonic time that has certainly passed. So the
-    /// result is ahead of the real time only if `self` was ahead of the real time. If `self` has another boot, for
-    /// example because the machine has restarted, the time that has passed is unknown, and counts as zero.
+    /// In both cases, the result has the time of `self` plus the monotonic time that has certainly passed. So if `self`
+    /// was not ahead of the real time, the result is not ahead of it, either. If `self` has another boot, for example
+    /// because the machine has restarted, the time that has passed is unknown, and counts as zero.
     pub(super) fn advance(&self, wall: Timestamp, uptime: Uptime) -> Self {
         let advanced = self.advance_without_clock(uptime);
         let is_trusted = wall <= advanced.time.plus(TOLERANCE) && !advanced.is_far_ahead_of(wall);

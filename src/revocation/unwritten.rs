@@ -77,7 +77,6 @@ impl Unwritten {
         self.revocations.len()
     }
 
-    /// Removes all revocations. Call this when they are in the file.
     pub(super) fn clear(&mut self) {
         self.revocations = HashMap::new();
     }

@@ -21,7 +21,6 @@ use crate::{
     },
 };
 
-/// The class that the endpoint checks by default.
 const CLASS: &str = "ZOWE";
 
 /// The maximum length of a resource name in RACF (class descriptor table).
@@ -47,7 +46,6 @@ pub struct EndpointSaf<C, T> {
 
 type CheckAnswers = SingleFlightCache<Check, (), SafError>;
 
-/// The key of a cached answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Check {
     user: UserId,
@@ -176,7 +174,6 @@ impl From<RemoteError> for SafError {
     }
 }
 
-/// The answer of the endpoint. Unknown fields are ignored.
 #[derive(Deserialize)]
 struct Answer {
     authorized: bool,

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// A profile of one class. It protects the resources of the class that its name matches. The profile lists the users
-/// who have access to these resources, and their access levels.
+/// A profile of one class. The profile protects each resource of this class that matches the name of the profile. The
+/// profile lists the users who have access to these resources, and their access levels.
 #[derive(Clone, Debug)]
 pub struct Profile {
     class: String,
@@ -79,8 +79,8 @@ pub struct DecidingProfile {
 /// the highest one applies, and includes the lower levels. Access is refused if no profile matches the resource, or if
 /// the deciding profile does not list the user. `FileSaf::default()` has no profiles.
 ///
-/// A check takes a few look-ups, however many profiles there are. It is slower only if the texts before the first `%`
-/// or `*` of many patterns are equal, or have many different lengths.
+/// A check takes a few look-ups, even with very many profiles. It is slower in two cases: the texts before the first
+/// `%` or `*` are equal in many patterns, or these texts have many different lengths.
 ///
 /// Clones share the profiles, so [`replace`](Self::replace) replaces the profiles of all clones.
 #[derive(Clone, Default)]
@@ -124,8 +124,8 @@ impl FileSaf {
     }
 
     /// Returns the profile that decides about `resource` in `class`, and the level that it gives to `user`. Returns
-    /// `None` if no profile matches the resource; then a check refuses access. This function is for explanations to
-    /// operators. It uses the same look-up as a check.
+    /// `None` if no profile matches the resource. In this case, a check refuses access. This function is for
+    /// explanations to operators. It uses the same look-up as a check.
     pub fn deciding_profile(
         &self,
         user: &UserId,
@@ -201,7 +201,6 @@ impl Class {
         self.discrete.get(resource).or_else(|| Some(self.find_generic(resource)?.1))
     }
 
-    /// Returns the most specific generic profile that matches `resource`.
     fn find_generic(&self, resource: &str) -> Option<(&Generic, &AccessList)> {
         self.prefix_lengths
             .iter()

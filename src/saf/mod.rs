@@ -6,9 +6,9 @@
 //! product, a *profile* lists the users who have access. A profile applies to one resource, or to all resources whose
 //! names match a pattern.
 //!
-//! [`SafProvider`] is the trait for such checks. [`FileSaf`] decides from a list of profiles, and needs
-//! no security product. [`PermittedGenerator`] makes a PassTicket (a one-time password of z/OS) only after
-//! a SAF check.
+//! [`SafProvider`] is the trait for such checks. [`FileSaf`] decides from a list of profiles, and needs no security
+//! product. [`PermittedGenerator`] checks a permission with SAF before it makes a PassTicket (a one-time password of
+//! z/OS).
 #![cfg_attr(
     feature = "remote",
     doc = "[`EndpointSaf`] asks the SAF endpoint of Zowe, an HTTP service on z/OS."
@@ -109,8 +109,8 @@ pub enum Access {
 
 /// The trait for SAF providers, which decide whether a user has access to a resource.
 ///
-/// The class and the resource must be spelled as in the security product. If the spelling differs, they may match no
-/// profile. The provider decides which profile protects a resource.
+/// The class and the resource must be spelled as in the security product. If the spelling differs, the names may match
+/// no profile. The provider decides which profile protects a resource.
 ///
 /// The trait is object-safe, and an `Arc` of a provider is a provider. A program that chooses the
 /// provider at run time can therefore use `Arc<dyn SafProvider>`.

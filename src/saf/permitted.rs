@@ -12,7 +12,6 @@ use crate::passticket::{
     UserId,
 };
 
-/// The class of the resources that protect PassTickets.
 const CLASS: &str = "PTKTDATA";
 
 /// Makes a PassTicket if the gateway's own user id has the access `UPDATE` to the resource `IRRPTAUTH.<applid>.<user>`
@@ -32,7 +31,7 @@ const CLASS: &str = "PTKTDATA";
 ///
 /// `G` makes no ticket before access is granted. If `S` has a [`version`](SafProvider::version), a granted permission
 /// is cached until the version changes, for about 4,096 pairs of user and APPLID. While the permission of a pair is
-/// cached, `precheck` is not called for it.
+/// cached, `precheck` is not called for this pair.
 ///
 /// ```
 /// use tower_passticket::{

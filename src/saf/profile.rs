@@ -121,7 +121,6 @@ pub enum ProfileNameRule {
     SecondDoubleAsterisk,
 }
 
-/// The parsed name of a generic profile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Generic {
     name: Box<str>,
@@ -240,7 +239,6 @@ fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {
     }
 }
 
-/// Returns the first qualifier and the other qualifiers.
 fn split_first_qualifier(names: &str) -> (&str, Option<&str>) {
     match names.bytes().position(|b| b == b'.') {
         Some(period) => (&names[..period], Some(&names[period + 1..])),

@@ -51,8 +51,8 @@ pub(super) fn is_success(status: StatusCode) -> bool {
         || status == StatusCode::NOT_MODIFIED
 }
 
-/// Returns what an answer says about the ticket. Returns `None` if it says nothing: for example, the service has
-/// failed, or has no such path.
+/// Returns what an answer says about the ticket. Returns `None` if the answer says nothing: for example, the service
+/// has failed, or has no such path.
 ///
 /// `was_proven` says whether the service has recently accepted a ticket of the same user on paths of the same class.
 pub(super) fn judge(

@@ -33,14 +33,14 @@ use crate::{
     passticket::{Applid, KeyProfile, KeyProfiles, PassTicketGenerator, UserId},
 };
 
-/// How often [`TicketBreaker::run`] calls [`TicketBreaker::tick`], reads the refusals that other nodes have seen, and
-/// tries again to save a state that could not be saved.
+/// At this interval, [`TicketBreaker::run`] calls [`TicketBreaker::tick`] and reads the refusals that other nodes have
+/// seen. It also tries again to save a state that it could not save.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Watches whether services accept PassTickets, and stops tickets that they would refuse. Clones share the state. See
-/// the [module](super).
+/// Watches whether services accept PassTickets. After too many refusals, it stops the making of PassTickets for the
+/// user or the key. Clones share the state. See the [module](super).
 ///
-/// A [`PassTicketScheme`](crate::layer::PassTicketScheme) with a breaker asks it before each ticket. The proxy
+/// A [`PassTicketScheme`](crate::layer::PassTicketScheme) with a breaker asks the breaker before each ticket. The proxy
 /// (`proxy::Forward`) reports the answers. Run [`run`](Self::run) in a runtime while the breaker is used.
 #[derive(Clone)]
 pub struct TicketBreaker(pub(super) Arc<Shared>);
@@ -77,7 +77,7 @@ impl TicketBreaker {
         let _ = self.0.others.set(others);
     }
 
-    /// Writes a record to `audit` when tickets are stopped or resumed.
+    /// Writes a record to `audit` when the making of tickets is stopped or resumed.
     pub fn set_audit(&self, audit: Audit) {
         self.0.audit.store(Arc::new(audit));
     }
@@ -113,15 +113,16 @@ impl TicketBreaker {
         }
     }
 
-    /// Returns a generator that makes no ticket if tickets of the user and APPLID are stopped. It is for tickets whose
-    /// use the gateway does not see, such as those of the auth API.
+    /// Returns a generator that makes no ticket if the breaker has stopped tickets for the user and APPLID. The
+    /// generator is for tickets whose use the gateway does not see, such as those of the auth API.
     pub fn guard<G: PassTicketGenerator>(&self, generator: G) -> GuardedGenerator<G> {
         GuardedGenerator::new(self.0.clone(), generator)
     }
 
-    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. For
-    /// all users, also ends the stops of the keys. Returns how many pairs of user and APPLID had refusals, plus how
-    /// many keys were stopped. An operator uses this function after the cause of the refusals was removed.
+    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. If
+    /// `user` is `None`, the breaker also makes tickets with the stopped keys of these APPLIDs again. Returns how many
+    /// pairs of user and APPLID had refusals, plus how many keys were stopped. An operator uses this function after the
+    /// cause of the refusals was removed.
     pub fn resume(&self, applid: Option<Applid>, user: Option<UserId>) -> usize {
         let mut machine = self.0.machine();
         let changes = machine.resume(applid, user);
@@ -194,7 +195,8 @@ impl TicketBreaker {
     /// before the first ticket.
     ///
     /// # Errors
-    /// [`RestoreError`] if the text is not a state of this version. The state of the breaker then stays as it is.
+    /// [`RestoreError`] if the text is not a state of this version. In this case, the state of the breaker does not
+    /// change.
     pub fn restore(&self, text: &str) -> Result<(), RestoreError> {
         let restored = saved::from_text(text)?;
         let mut machine = self.0.machine();
@@ -204,8 +206,8 @@ impl TicketBreaker {
         Ok(())
     }
 
-    /// Continues without the state of the last process, because it cannot be read. For each key, one ticket of one user
-    /// is tried at a time until one is accepted. Call this before the first ticket.
+    /// Continues without the state of the last process, because it cannot be read. For each key, the breaker permits
+    /// one ticket of one user at a time, until a service accepts one. Call this before the first ticket.
     pub fn begin_without_state(&self) {
         self.0.machine().doubt_all_keys();
     }
@@ -217,11 +219,11 @@ impl TicketBreaker {
         self.0.proofs.set_minute(secs / 60);
     }
 
-    /// Saves the state in `file` whenever it changes, and reads each second which refusals other nodes have seen. Does
-    /// not return. Without `file`, the state is not saved.
+    /// Saves the state in `file` whenever the state changes, and reads each second which refusals other nodes have
+    /// seen. Does not return. Without `file`, the state is not saved.
     ///
     /// If the file cannot be written, this is logged and counted, and the gateway continues. But after a restart, the
-    /// gateway would not know the latest stops, and could send wrong tickets again.
+    /// gateway does not know the latest stops, and may send wrong tickets again.
     pub async fn run(self, file: Option<PathBuf>) {
         // A new breaker has nothing to save.
         let mut saved = 0;
@@ -288,7 +290,6 @@ fn changed_keys(old: &KeyProfiles, new: &KeyProfiles, now: Timestamp) -> Vec<Arc
     changed.cloned().collect()
 }
 
-/// Returns the profiles of `old` whose names are not in `new`.
 fn removed_keys(old: &KeyProfiles, new: &KeyProfiles) -> Vec<Arc<KeyProfile>> {
     let kept: HashSet<_> = new.iter().map(|profile| profile.name()).collect();
     old.iter().filter(|profile| !kept.contains(&profile.name())).cloned().collect()

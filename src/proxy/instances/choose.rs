@@ -1,8 +1,8 @@
 //! Chooses an instance.
 //!
-//! - By load: two healthy instances are picked at random, and the one with fewer requests in flight is chosen ("power
-//!   of two choices"). So a slow instance gets fewer requests, and no instance gets the requests of all threads at the
-//!   same time.
+//! - By load: two healthy instances are picked at random. The instance with fewer requests in flight is chosen ("power
+//!   of two choices"). So a slow instance gets fewer requests than the other instances. Because of the random numbers,
+//!   the threads do not all choose the same instance at the same time.
 //! - By user: rendezvous hashing. Each healthy instance gets a number, which is a hash of the user, the service and the
 //!   id of the instance. The instance with the highest number is chosen. If an instance fails, only its users move.
 //!
@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::state::InstanceState;
 
-/// Chooses one of `states` by load. `except` is an instance that has just failed. This instance is chosen only if there
-/// is no other. `random` returns a random number below its argument.
+/// Chooses one of `states` by load. `except` is an instance that has just failed. If there is another instance,
+/// `except` is not chosen. `random` returns a random number below its argument.
 pub(super) fn by_load<S: AsRef<InstanceState>>(
     states: &[S],
     except: Option<usize>,
@@ -124,7 +124,6 @@ mod tests {
         states[at].set_unreachable(now, now);
     }
 
-    /// Returns the instances that are chosen for many requests.
     fn chosen(states: &States, except: Option<usize>) -> Vec<usize> {
         let mut random = fastrand::Rng::with_seed(7);
         let chosen = (0..200).map(|_| by_load(states, except, |below| random.usize(..below)));
@@ -205,7 +204,7 @@ mod tests {
         assert_eq!(of_users(&states, None), before, "all are ejected, so all are used");
     }
 
-    /// If this test fails, users would move to other instances during an update of the gateway.
+    /// If this test fails, an update of the gateway moves users to other instances.
     #[test]
     fn the_instance_of_a_user_is_the_same_in_all_versions() {
         let states = states(3);

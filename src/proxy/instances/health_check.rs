@@ -20,7 +20,6 @@ use tower_service::Service;
 use super::{state::InstanceState, states::InstanceStates};
 use crate::{error_chain::ErrorChain, layer::Upstream, log_limit::log_limited, token::ServiceId};
 
-/// The maximum size of the head of a response, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Asks the instances of services regularly whether they work, over connections of its own.
@@ -73,8 +72,8 @@ where
     C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
     C::Response: Read + Write + Unpin + Send + 'static,
 {
-    /// Checks the instance of `service` at `upstream` by requesting `url`. The future runs until it is dropped. Its
-    /// checks run one after the other.
+    /// Checks the instance of `service` at `upstream` by requesting `url`. The future runs until it is dropped. The
+    /// checks of one future run one after the other.
     ///
     /// When the last future for an instance is dropped, the gateway forgets the failed checks of this instance. To
     /// change the settings of a check, call this function for the new check before you drop the old future.
@@ -130,7 +129,6 @@ fn report(
     }
 }
 
-/// The reason why a check failed.
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
     #[error("cannot connect")]

@@ -1,14 +1,14 @@
 //! Limits how many requests to a service are sent again.
 //!
-//! Without a limit, the gateway would double the load of a service that fails because of its load. The retries
-//! within 10 s are limited to 20 % of the requests of these 10 s, plus 100. The 100 retries are for services with few
-//! requests.
+//! If a service fails because of its load, retries without a limit would double this load. The retries within 10 s are
+//! limited to 20 % of the requests of these 10 s, plus 100. The 100 retries are for services with few requests.
 
 use std::time::Duration;
 
 use tower::retry::budget::{Budget, TpsBudget};
 
-/// One deposit is made for this number of requests. It pays for one retry, so 20 % of the requests may be sent again.
+/// One deposit is made for this number of requests. One deposit pays for one retry, so 20 % of the requests may be sent
+/// again.
 const REQUESTS_PER_DEPOSIT: u8 = 5;
 
 /// A deposit that is not used expires after this time.
@@ -18,7 +18,6 @@ const LIFETIME: Duration = Duration::from_secs(10);
 /// of them occur at the same time.
 const FREE_PER_SECOND: u32 = 10;
 
-/// The budget of one service. All threads share it.
 #[derive(Debug)]
 pub(in crate::proxy) struct RetryBudget(TpsBudget);
 
@@ -54,7 +53,6 @@ impl RequestsUntilDeposit {
         Self(fastrand::u8(0..REQUESTS_PER_DEPOSIT))
     }
 
-    /// Counts a request.
     pub(in crate::proxy) fn add(&mut self, budget: &RetryBudget) {
         match self.0.checked_sub(1) {
             Some(rest) => self.0 = rest,

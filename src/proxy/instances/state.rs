@@ -1,9 +1,10 @@
 //! The state of one instance: its requests in flight, and whether it is healthy.
 //!
-//! An instance is *ejected* after the gateway could not connect to it. The first ejection takes 1 s. After each further
-//! failure, the ejection takes twice as long, up to 30 s. When this time is over, one request goes to the instance as a
-//! probe. If the instance answers, the ejection ends. A successful health check also ends the ejection. Only failures
-//! to connect count. If slow responses counted, a client could eject all instances with requests that always take long.
+//! If the gateway cannot connect to an instance, it *ejects* the instance: for some time, it prefers other instances.
+//! The first ejection takes 1 s. After each further failure, the ejection takes twice as long, up to 30 s. When this
+//! time is over, one request goes to the instance as a probe. If the instance answers, the ejection ends. A successful
+//! health check also ends the ejection. Only failures to connect count. If slow responses counted, a client could eject
+//! all instances with requests that always take long.
 
 use std::{
     sync::{
@@ -15,10 +16,8 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The first ejection takes this long.
 const FIRST_EJECTION: Duration = Duration::from_secs(1);
 
-/// An ejection takes at most this long.
 const MAX_EJECTION: Duration = Duration::from_secs(30);
 
 /// An instance is not healthy after this number of failed checks in a row.
@@ -54,7 +53,6 @@ impl InstanceHealth {
     }
 }
 
-/// The state of one instance. All threads share it.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct InstanceState {
     in_flight: AtomicUsize,
@@ -68,13 +66,9 @@ pub(in crate::proxy) struct InstanceState {
 
 #[derive(Debug, Default)]
 struct History {
-    /// The time when the instance was ejected last.
     ejected_at: Option<Instant>,
-    /// The number of ejections in a row.
     ejections: u32,
-    /// The next probe may begin at this time.
     next_probe: Option<Instant>,
-    /// The number of failed checks in a row.
     failed_checks: u32,
 }
 
@@ -169,7 +163,6 @@ impl InstanceState {
         Checked(self.clone())
     }
 
-    /// Returns the number of requests in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -192,7 +185,6 @@ fn ejection(number: u32) -> Duration {
     (FIRST_EJECTION * 2_u32.pow(doublings)).min(MAX_EJECTION)
 }
 
-/// A request in flight at an instance.
 #[derive(Debug)]
 pub(in crate::proxy) struct InFlight(Arc<InstanceState>);
 
@@ -202,7 +194,6 @@ impl Drop for InFlight {
     }
 }
 
-/// An instance with a health check.
 #[derive(Debug)]
 pub(in crate::proxy) struct Checked(Arc<InstanceState>);
 

@@ -18,7 +18,7 @@ use crate::{
     token::ServiceId,
 };
 
-/// If a service has more states than this, the states to which nothing else refers are removed.
+/// If a service has more states than this number, the states that nothing else uses are removed.
 const MAX_STATES: usize = 128;
 
 const INSTANCES: Description = Description::gauge(
@@ -48,7 +48,6 @@ struct ServiceState {
     instances: HashMap<Server, Arc<InstanceState>>,
 }
 
-/// The scheme and the authority of an instance.
 type Server = (uri::Scheme, uri::Authority);
 
 fn server(upstream: &Upstream) -> Server {
@@ -97,7 +96,6 @@ impl InstanceStates {
         unhealthy
     }
 
-    /// Returns the retry budget of a service, and the states of its instances.
     pub(super) fn of<'u>(
         &self,
         service: &ServiceId,

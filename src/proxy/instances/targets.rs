@@ -42,7 +42,6 @@ pub(in crate::proxy) struct ServiceTargets<C, B> {
     targets: Box<[Target<B>]>,
 }
 
-/// One instance.
 pub(in crate::proxy) struct Target<B> {
     instance: Instance,
     pub(in crate::proxy) host: Arc<Host<B>>,
@@ -61,22 +60,17 @@ impl<B> AsRef<InstanceState> for Target<B> {
     }
 }
 
-/// The instance that a request needs.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) enum Wanted<'a> {
     /// The client has not chosen an instance. With [`Balancing::StickyUser`] and a user, the user decides which
     /// instance gets the request. Without sticky users, or for a request without a user, the load decides.
     Any(Option<UserId>),
-    /// The instance with this id.
     Id(&'a [u8]),
 }
 
-/// The reason why no instance is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum NoInstance {
-    /// The service has no instance now.
     Empty,
-    /// No instance has the wanted id.
     UnknownId,
 }
 
@@ -127,7 +121,6 @@ where
 }
 
 impl<C, B> ServiceTargets<C, B> {
-    /// Returns the instance at this position.
     pub(in crate::proxy) fn get(&self, at: usize) -> &Target<B> {
         &self.targets[at]
     }
@@ -136,7 +129,6 @@ impl<C, B> ServiceTargets<C, B> {
         &self.service
     }
 
-    /// Returns whether the route has several instances.
     pub(in crate::proxy) fn are_several(&self) -> bool {
         self.targets.len() > 1
     }

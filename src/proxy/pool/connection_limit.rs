@@ -4,8 +4,8 @@
 //! While a slot is free, no request waits. At the limit, requests wait in one queue:
 //!
 //! - A connection that becomes free is handed to the first waiter of its [pool](PoolId), because a connection works
-//!   only in its runtime and with its protocol. So a request may overtake the first waiter of the whole queue, but only
-//!   if the request began to wait less than [`MAX_OVERTAKEN`] after this waiter.
+//!   only in its runtime and with its protocol. So a request can overtake the first waiter of the whole queue. This is
+//!   permitted if the request began to wait less than [`MAX_OVERTAKEN`] after this waiter.
 //! - If no waiter of the connection's pool may get the connection, the connection is closed. The first waiter of the
 //!   whole queue gets the slot of the closed connection, and makes a new connection.
 //! - A request that begins to wait closes an idle connection of another pool for the same instance, if there is one.
@@ -29,8 +29,8 @@ use super::lock::lock;
 use crate::{layer::ServiceProtocol, proxy::counts::ForwardCounts};
 
 /// A request may overtake the first waiter of the queue if it began to wait less than this time after the first waiter.
-/// If no request could overtake, the gateway would close most connections at the limit, because the first waiter
-/// usually belongs to another runtime than the free connection.
+/// The reason: the first waiter usually belongs to another runtime than the free connection. If no request could
+/// overtake this waiter, the gateway would close most connections at the limit.
 const MAX_OVERTAKEN: Duration = Duration::from_millis(250);
 
 /// The limit for one instance. `T` is a connection.
@@ -70,19 +70,15 @@ pub(super) struct PoolId {
     pub(super) protocol: ServiceProtocol,
 }
 
-/// The idle connections of one pool.
 pub(super) trait IdleConnections: Send + Sync {
     /// Closes an idle connection: the HTTP/1.1 connection that has been idle longest, or an HTTP/2 connection without
     /// streams. Returns whether there was such a connection.
     fn close_oldest(&self) -> bool;
 }
 
-/// The result of a request's wait.
 #[derive(Debug)]
 pub(super) enum Grant<T> {
-    /// A connection of the request's pool, ready for use.
     Connection(T),
-    /// The right to make a connection.
     Slot(Slot<T>),
 }
 
@@ -113,14 +109,12 @@ impl<T> ConnectionLimit<T> {
         &self.counts
     }
 
-    /// Adds a pool of idle connections.
     pub(super) fn add_pool(&self, pool: Weak<dyn IdleConnections>) {
         let mut state = lock(&self.state);
         state.pools.retain(|pool| pool.strong_count() > 0);
         state.pools.push(pool);
     }
 
-    /// Returns whether the instance has no connection, in any runtime.
     pub(super) fn is_unused(&self) -> bool {
         lock(&self.state).open == 0
     }
@@ -152,7 +146,6 @@ impl<T> ConnectionLimit<T> {
         Err(waiting)
     }
 
-    /// Offers a free connection of `pool` to the requests that wait.
     pub(super) fn offer(&self, mut connection: T, pool: PoolId) -> Offer<T> {
         loop {
             let mut state = lock(&self.state);
@@ -271,7 +264,6 @@ mod tests {
 
     use super::*;
 
-    /// Returns the ids of the pools of two runtimes.
     fn pools() -> [PoolId; 2] {
         [(), ()].map(|()| {
             let runtime = runtime::Builder::new_current_thread().build().unwrap().handle().id();

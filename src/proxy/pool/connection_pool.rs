@@ -60,7 +60,6 @@ pub(in crate::proxy) struct ConnectionPool<C, B> {
 
 type Hosts<B> = HashMap<Target, Arc<HostPool<B>>>;
 
-/// Settings of a [`ConnectionPool`].
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct PoolSettings {
     pub(in crate::proxy) timeouts: ForwardTimeouts,
@@ -70,8 +69,8 @@ pub(in crate::proxy) struct PoolSettings {
     pub(in crate::proxy) http2: Http2Settings,
 }
 
-/// The functions of the trait [`NegotiateHttp2`] with which the pool offers HTTP/2 to services. Because they are stored
-/// here, only [`new`](Self::new) needs this trait.
+/// The functions of the trait [`NegotiateHttp2`] with which the pool offers HTTP/2 to services. They are stored here,
+/// so that only [`new`](Self::new) needs this trait as a bound.
 pub(in crate::proxy) struct Negotiation<C> {
     offer: fn(&C) -> C,
     is_http2: fn(&dyn Any) -> bool,
@@ -136,16 +135,15 @@ impl<C, B> IdleReaper<C, B> {
         self.pool.upgrade().is_some_and(|pool| self.has_unused_entry(&lock(&pool.hosts)))
     }
 
-    /// Returns whether nothing except `hosts` refers to the host of this reaper, and whether the instance has no
-    /// connection.
+    /// Returns `true` if nothing except `hosts` refers to the host of this reaper, and the instance has no connection.
     fn has_unused_entry(&self, hosts: &Hosts<B>) -> bool {
         hosts.get(&self.target).is_some_and(|host| {
             self.is_of(host) && Arc::strong_count(host) == 1 && host.is_unused()
         })
     }
 
-    /// Removes the host if it is unused. No request can get the host during the check, because requests look for hosts
-    /// only while they hold the lock of `hosts`.
+    /// Removes the host if it is unused. A request holds the lock of `hosts` while it looks for a host, so no request
+    /// can get the host during this check.
     fn remove_unused(&self) -> bool {
         let Some(pool) = self.pool.upgrade() else { return true };
         let mut hosts = lock(&pool.hosts);
@@ -177,7 +175,6 @@ impl<C, B> Drop for IdleReaper<C, B> {
 }
 
 impl<C, B> ConnectionPool<C, B> {
-    /// Creates a pool that connects with `connector`.
     pub(in crate::proxy) fn new(
         connector: C,
         settings: PoolSettings,
@@ -207,12 +204,10 @@ impl<C, B> ConnectionPool<C, B> {
         let hosts = lock(&self.hosts);
         let of_name = hosts.iter().filter(|(target, _)| target.authority.host() == name);
         let of_name: Vec<_> = of_name.map(|(_, host)| host.clone()).collect();
-        // The lock is released before connections are closed.
         drop(hosts);
         of_name.iter().for_each(|host| host.retire());
     }
 
-    /// Returns whether connections to `upstream` may use HTTP/2.
     pub(in crate::proxy) fn may_use_http2(
         &self,
         upstream: &Upstream,
@@ -295,8 +290,8 @@ where
     }
 
     /// Returns a connection for a request: an HTTP/2 connection that another request has opened meanwhile, or a new
-    /// connection if a slot is free. If neither is possible, the request waits until it gets a slot for a new
-    /// connection, or the connection of a request that has ended.
+    /// connection if a slot is free. If there is no such connection and no free slot, the request waits. The request
+    /// then gets a slot for a new connection, or the connection of a request that has ended.
     ///
     /// If the service closes an idle HTTP/1.1 connection while a later request is sent on it, the pool may replace the
     /// connection. The replacement takes a retry from `budget`.
@@ -433,11 +428,9 @@ fn limit_of<B>(hosts: &Hosts<B>, target: &Target) -> Option<Arc<Limit<B>>> {
     hosts.iter().find(|(other, _)| is_same(other)).map(|(_, host)| host.limit().clone())
 }
 
-/// The future in which a request waits for a connection, or opens a connection.
 pub(in crate::proxy) type Connecting<B> =
     Pin<Box<dyn Future<Output = Result<Connected<B>, ConnectError>> + Send>>;
 
-/// A connection for a request.
 pub(in crate::proxy) struct Connected<B> {
     pub(in crate::proxy) connection: Box<PooledConnection<B>>,
     /// Whether the connection has already carried a request, or is a connection of HTTP/2, which requests share.
@@ -446,12 +439,10 @@ pub(in crate::proxy) struct Connected<B> {
     pub(in crate::proxy) waited_until: Option<Instant>,
 }
 
-/// The retry budget of the service is used up.
 #[derive(Debug, thiserror::Error)]
 #[error("the retry budget of the service is used up")]
 struct BudgetExhausted;
 
-/// The reason why there is no connection.
 pub(in crate::proxy) enum ConnectError {
     /// All `max_connections` connections to the instance were in use, and none of them became free within `waited`.
     Busy {
@@ -463,7 +454,6 @@ pub(in crate::proxy) enum ConnectError {
 }
 
 impl ConnectError {
-    /// Returns whether the service has refused the connection.
     pub(in crate::proxy) fn is_refused(&self) -> bool {
         matches!(self, Self::Failed(error) if is_refused(&**error))
     }

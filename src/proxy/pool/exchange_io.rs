@@ -44,7 +44,7 @@ const MAX_KEPT: usize = 16 * 1024;
 const KEPT_CAPACITY: usize = 4 * 1024;
 
 /// Says whether the pool may send a request again, if the connection ends before the response begins. Over HTTP/2, the
-/// pool also gives back each request that the service has not processed, whatever this value is.
+/// pool also gives back each request that the service has not processed. This holds for each value of `Resend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
     /// The pool does not send the request again, for example because the connection was made for this request.
@@ -55,7 +55,7 @@ pub(in crate::proxy) enum Resend {
     /// The request is sent again if the connection accepted no byte of the request.
     IfUnsent,
     /// The request is sent again if the connection accepted no byte of the body. Use this only if the method is
-    /// idempotent (RFC 9110 §9.2.2) and the service accepts the credential twice.
+    /// idempotent (RFC 9110 §9.2.2) and the service accepts the credential more than once.
     BeforeBody,
     /// Like `BeforeBody`, but the service accepts the credential only once. If the connection accepted the whole head,
     /// the request needs a new credential.
@@ -79,7 +79,6 @@ pub(in crate::proxy) type NewHeaders = Option<HeaderMap>;
 impl ExchangeSignals {
     const NONE: u8 = 0;
 
-    /// Tells the I/O that an exchange begins.
     pub(super) fn begin(&self, resend: Resend) {
         self.begun.store(resend as u8 + 1, Ordering::Relaxed);
     }
@@ -128,12 +127,10 @@ pub(super) type Reconnect<T> = Box<dyn FnMut() -> Reconnecting<T> + Send>;
 
 type Reconnecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// The new connection that should replace a closed connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect again after the service has closed an idle connection")]
 pub(in crate::proxy) struct ReconnectError(#[source] BoxError);
 
-/// The connection ended before a byte of the response.
 #[derive(Debug, thiserror::Error)]
 #[error("the service closed the connection before its response began")]
 pub(in crate::proxy) struct Unanswered;
@@ -226,7 +223,6 @@ impl<T: Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
 }
 
 impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
-    /// Reads a part of the head of a response.
     fn poll_read_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -265,7 +261,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         }
     }
 
-    /// Begins to replace a connection that the service has closed, but only if the request may be sent again.
+    /// If the request may be sent again, begins to replace the connection that the service has closed.
     #[cold]
     fn replace_if_allowed(&mut self) {
         let sent = Sent::of(&self.sent);
@@ -286,7 +282,6 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         self.resend = Resend::Never;
     }
 
-    /// Opens the new connection, and writes the request to it.
     #[cold]
     fn poll_replace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Phase::WantsHeaders = self.phase {
@@ -325,7 +320,6 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     }
 }
 
-/// Returns whether the service has closed the connection.
 fn is_end(read: &io::Result<()>) -> bool {
     match read {
         Ok(()) => true,
@@ -440,7 +434,6 @@ mod tests {
         Pin::new(io).poll_write(cx, bytes).map_err(|error| error.kind())
     }
 
-    /// Reads all bytes that are available without waiting.
     fn read(io: &mut Io) -> Result<String, io::Error> {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut all = String::new();

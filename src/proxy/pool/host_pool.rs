@@ -37,7 +37,6 @@ use super::{
 };
 use crate::{layer::ServiceProtocol, log_limit::log_limited};
 
-/// The maximum number of idle connections of one [`HostPool`].
 const MAX_IDLE: usize = 256;
 
 /// The idle HTTP/1.1 connections and all HTTP/2 connections to one instance of a service, for one runtime and one
@@ -48,8 +47,9 @@ pub(in crate::proxy) struct HostPool<B> {
     /// The number of times the reaper has run. Each idle connection stores this number instead of a time, because
     /// reading the clock would cost more.
     tick: AtomicU64,
-    /// The number of calls of [`retire`](Self::retire). A connection stores the number at which it was opened. If the
-    /// stored number differs from this number, the connection gets no further request.
+    /// The number of calls of [`retire`](Self::retire). A connection stores the value that this number had when the
+    /// connection was opened. If the stored value differs from the current value, the connection gets no further
+    /// request.
     retired: AtomicU64,
     id: PoolId,
     /// The limit that all runtimes share.
@@ -59,7 +59,6 @@ pub(in crate::proxy) struct HostPool<B> {
     http2: Http2Connections<B>,
 }
 
-/// The HTTP/2 connections to one instance of a service.
 struct Http2Connections<B> {
     /// Whether the last new connection uses HTTP/2. Before the first connection, whether the protocol is `H2c`.
     is_used: AtomicBool,
@@ -69,11 +68,10 @@ struct Http2Connections<B> {
     turn: Turn,
 }
 
-/// A lock that is held by the request that makes an HTTP/2 connection. The other requests wait, so that they can share
-/// this connection. The value says when and why the connector failed last.
+/// The request that makes an HTTP/2 connection holds this lock. The other requests wait, so that they can share this
+/// connection. The value in the lock says when and why the connector failed last.
 pub(super) type Turn = tokio::sync::Mutex<Option<(Instant, SharedError)>>;
 
-/// An error that several requests get.
 #[derive(Clone, Debug)]
 pub(super) struct SharedError(pub(super) Arc<BoxError>);
 
@@ -89,7 +87,6 @@ impl std::error::Error for SharedError {
     }
 }
 
-/// The limit of connections to one instance.
 pub(super) type Limit<B> = ConnectionLimit<Box<PooledConnection<B>>>;
 
 struct Idle<B> {
@@ -112,7 +109,7 @@ impl<B> HostPool<B> {
             .build()?;
         Ok(Self {
             // `Host` must not contain a user, and clients leave out the default port (RFC 9110 §7.2). The authority of
-            // an `Upstream` contains neither.
+            // an `Upstream` contains no user and no default port.
             host: HeaderValue::try_from(authority.as_str())?,
             uri,
             tick: AtomicU64::new(0),
@@ -133,22 +130,18 @@ impl<B> HostPool<B> {
         &self.host
     }
 
-    /// Returns the URI for the connector.
     pub(super) fn uri(&self) -> Uri {
         self.uri.clone()
     }
 
-    /// Returns the id of this pool for the [limit](Self::limit()).
     pub(super) fn id(&self) -> PoolId {
         self.id
     }
 
-    /// Returns the limit that all runtimes share.
     pub(super) fn limit(&self) -> &Arc<Limit<B>> {
         &self.limit
     }
 
-    /// Returns which versions of HTTP the service may use.
     pub(super) fn protocol(&self) -> ServiceProtocol {
         self.id.protocol
     }
@@ -159,7 +152,6 @@ impl<B> HostPool<B> {
         self.http2.is_used.load(Ordering::Relaxed).then_some(&self.http2.turn)
     }
 
-    /// Records that a new connection uses HTTP/1.1.
     pub(super) fn uses_http1(&self) {
         self.http2.is_used.store(false, Ordering::Relaxed);
     }
@@ -192,8 +184,8 @@ impl<B> HostPool<B> {
         }
     }
 
-    /// Returns whether the instance has no connection, in any runtime. Only then may the [limit](Self::limit()) of the
-    /// instance be dropped, because a new limit would not count the old connections.
+    /// Returns whether the instance has no connection, in any runtime. While there is a connection, the
+    /// [limit](Self::limit()) of the instance must not be dropped, because a new limit would not count this connection.
     pub(super) fn is_unused(&self) -> bool {
         self.limit.is_unused()
     }
@@ -246,8 +238,8 @@ impl<B> HostPool<B> {
 
 impl<B: Send + 'static> HostPool<B> {
     /// If the last new connection uses HTTP/2, takes a free stream of an HTTP/2 connection. If there is no such stream,
-    /// takes the most recently used HTTP/1.1 connection that is ready. Returns `None` if there is neither. Drops the
-    /// HTTP/1.1 connections that this search finds not ready.
+    /// takes the most recently used HTTP/1.1 connection that is ready. Returns `None` if there is no such stream and no
+    /// such connection. Drops each HTTP/1.1 connection that it finds and that is not ready.
     pub(in crate::proxy) fn take(self: &Arc<Self>) -> Option<Box<PooledConnection<B>>> {
         if self.http2.is_used.load(Ordering::Relaxed)
             && let Some(stream) = self.open_stream()
@@ -280,7 +272,6 @@ impl<B: Send + 'static> HostPool<B> {
         Some(Box::new(PooledConnection::http2(found?, self)))
     }
 
-    /// Adds a new HTTP/2 connection, and opens its first stream.
     pub(super) fn add_http2(
         self: &Arc<Self>,
         connection: Arc<Http2Connection<B>>,
@@ -361,19 +352,16 @@ fn drain<B>(idle: Vec<Idle<B>>) {
 pub(in crate::proxy) struct PooledConnection<B> {
     carrier: Carrier<B>,
     pause: BodyPause,
-    /// Whether the head of the response has arrived.
     is_answered: bool,
     /// The value of [`HostPool::retired`] when the connection was opened.
     retired: u64,
     pool: Weak<HostPool<B>>,
 }
 
-/// The connection or the stream that carries an exchange.
 enum Carrier<B> {
     Http1(UpstreamConnection<B>),
     /// A stream of a shared connection. hyper drives the connection in tasks of its own.
     Http2(Http2Stream<B>),
-    /// The exchange has ended.
     Ended,
 }
 
@@ -395,13 +383,11 @@ impl<B> Carrier<B> {
 /// Limits the pauses of the service in the body of a response.
 #[derive(Default)]
 struct BodyPause {
-    /// The limit of the current response.
     limit: Option<Duration>,
     /// The time when the reader began to wait for bytes of the body.
     since: Option<Instant>,
 }
 
-/// The reason why the body of a response ended early.
 #[derive(Debug)]
 pub(in crate::proxy) enum FrameError {
     Broken(hyper::Error),
@@ -441,7 +427,6 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Returns whether the request needs new headers before it is sent again.
     pub(in crate::proxy) fn wants_headers(&self) -> bool {
         match &self.carrier {
             Carrier::Http1(connection) => connection.wants_headers(),
@@ -459,7 +444,6 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Returns the first frame of the response's body, if it has arrived together with the head.
     pub(in crate::proxy) fn first_frame(
         &mut self,
         body: Pin<&mut Incoming>,
@@ -477,7 +461,6 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Waits for the next frame of the response's body.
     pub(in crate::proxy) fn poll_frame(
         &mut self,
         body: Pin<&mut Incoming>,
@@ -543,7 +526,6 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Records that the head of the response has arrived.
     pub(in crate::proxy) fn set_answered(&mut self) {
         self.is_answered = true;
         self.pause = BodyPause::default();
@@ -582,7 +564,6 @@ where
         }
     }
 
-    /// Waits for the head of the response.
     pub(in crate::proxy) fn poll_response(
         &mut self,
         sending: &mut Sending<B>,
@@ -605,8 +586,8 @@ where
     ) -> Sending<B> {
         match &mut self.carrier {
             Carrier::Http1(connection) => {
-                // The timer may still be set to a time minutes away: the limit for a pause in the body of the last
-                // response.
+                // The timer may still be set to the limit for a pause in the body of the last response. This limit can
+                // be minutes later than `deadline`.
                 connection.advance_timer(deadline);
                 connection.send(request, resend)
             }

@@ -1,8 +1,8 @@
 //! One HTTP/2 connection to a service. Many requests share it, each with a stream of its own.
 //!
-//! hyper drives the connection in tasks of the connection's runtime. The pool opens a stream only while the connection
-//! has fewer than the permitted number of streams: the smaller of [`Http2Settings::max_streams`] and the service's
-//! `SETTINGS_MAX_CONCURRENT_STREAMS`.
+//! hyper drives the connection in tasks of the connection's runtime. The permitted number of streams is the smaller of
+//! [`Http2Settings::max_streams`] and the service's `SETTINGS_MAX_CONCURRENT_STREAMS`. The pool opens a stream if the
+//! connection has fewer streams than this number.
 
 use std::{
     fmt,
@@ -44,20 +44,15 @@ const SEND_BUFFER: usize = 128 * 1024;
 /// The maximum size of the head of a response, counted as in RFC 9113 §6.5.2.
 const MAX_HEADER_LIST: u32 = 64 * 1024;
 
-/// The time in which the service must answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A connection, which the pool and the streams share. It is closed when the pool and all streams have dropped it.
 pub(super) struct Http2Connection<B> {
     sender: SendRequest<Pin<Box<B>>>,
-    /// Scheme and authority of the service.
     uri: Uri,
     control: Arc<IoControl>,
-    /// The number of open streams.
     open: AtomicUsize,
-    /// The permitted number of open streams.
     max: Arc<AtomicUsize>,
-    /// Whether the connection gets no more streams.
     is_retired: AtomicBool,
     /// The tick of the pool at which the last stream ended.
     idle_since: AtomicU64,
@@ -152,17 +147,14 @@ impl<B> Http2Connection<B> {
         !self.is_retired.load(Ordering::Relaxed) && !self.sender.is_closed()
     }
 
-    /// Returns whether no stream is open.
     pub(super) fn is_idle(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// Returns whether the connection has been without an open stream for more than `ticks` ticks.
     pub(super) fn is_idle_since(&self, tick: u64, ticks: u64) -> bool {
         self.is_idle() && tick.saturating_sub(self.idle_since.load(Ordering::Relaxed)) > ticks
     }
 
-    /// Marks the connection, so that it gets no more streams.
     pub(super) fn retire(&self) {
         self.is_retired.store(true, Ordering::Relaxed);
     }

@@ -13,8 +13,8 @@ pub(super) enum Failure {
     Unsent,
     /// The service refused the stream (`REFUSED_STREAM`), so it has not processed the request (RFC 9113 §8.7).
     Refused,
-    /// The service has not processed the request: no stream was opened, or the stream is after the last one that a
-    /// GOAWAY names (RFC 9113 §8.7).
+    /// The service has not processed the request: no stream was opened, or the stream has a higher number than the last
+    /// stream that a GOAWAY names (RFC 9113 §8.7).
     Unprocessed,
     /// The connection ended before the response began.
     ConnectionLost,
@@ -37,7 +37,8 @@ impl Failure {
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<h2::Error>() {
                 let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-                // After a GOAWAY, h2 gives this error only to streams that the service has not processed.
+                // After a GOAWAY, h2 gives an error with `is_go_away` only to streams that the service has not
+                // processed.
                 return if error.is_remote() && is_refused {
                     Self::Refused
                 } else if error.is_remote() && error.is_go_away() {
@@ -55,13 +56,12 @@ impl Failure {
     }
 }
 
-/// Says whether a request without a response is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendAgain {
     No,
     /// The request is sent again with the same credential.
     Same,
-    /// The request is sent again with a new credential, because the service accepts a credential only once and may have
+    /// The request is sent again with a new credential. The service accepts a credential only once, and may have
     /// received the credential of the first attempt.
     WithNewHeaders,
 }

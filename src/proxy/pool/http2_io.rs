@@ -16,14 +16,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 /// The state that the I/O and the owner of the connection share.
 #[derive(Debug, Default)]
 pub(super) struct IoControl {
-    /// The number of completed reads.
     received: AtomicU64,
     is_closed: AtomicBool,
     waker: AtomicWaker,
 }
 
 impl IoControl {
-    /// Returns a number that changes whenever bytes arrive.
     pub(super) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }

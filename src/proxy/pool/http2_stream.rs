@@ -73,13 +73,12 @@ pub(super) struct Http2Stream<B> {
     timer: Pin<Box<Sleep>>,
 }
 
-/// A request that was passed to the connection.
 struct Sent<B> {
     progress: Progress<B>,
     /// Ends the body that hyper sends, if it has not ended.
     cancel: fn(&B),
     body: B,
-    /// [`Http2Connection::received`] when the request was sent.
+    /// The value of [`Http2Connection::received`] when the request was sent.
     received: u64,
 }
 
@@ -112,18 +111,15 @@ impl<B> Http2Stream<B> {
         Self { permit, sent: None, timer }
     }
 
-    /// Marks the connection, so that it gets no more requests.
     pub(super) fn retire_connection(&self) {
         self.permit.connection.retire();
     }
 
-    /// Returns whether the request needs new headers before it is sent again.
     pub(super) fn wants_headers(&self) -> bool {
         let progress = self.sent.as_ref().map(|sent| &sent.progress);
         matches!(progress, Some(Progress::WantsHeaders { new: None, .. }))
     }
 
-    /// Answers [`wants_headers`](Self::wants_headers).
     #[cold]
     pub(super) fn set_new_headers(&mut self, headers: NewHeaders) {
         if let Some(sent) = &mut self.sent
@@ -133,7 +129,6 @@ impl<B> Http2Stream<B> {
         }
     }
 
-    /// Waits until the deadline.
     pub(super) fn poll_deadline(
         &mut self,
         cx: &mut Context<'_>,
@@ -158,7 +153,6 @@ impl<B> Http2Stream<B> {
         Poll::Ready(())
     }
 
-    /// Waits for the next frame of the response's body.
     pub(super) fn poll_frame(
         &self,
         body: Pin<&mut Incoming>,
@@ -172,7 +166,6 @@ impl<B> Http2Stream<B>
 where
     B: SharedBody + Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Begins the exchange.
     pub(super) fn send(&mut self, request: Request<B>, resend: Resend) {
         let (mut head, body) = request.into_parts();
         let was_sent_again = head.extensions.remove::<SentAgain>().is_some();
@@ -186,7 +179,6 @@ where
         self.sent = Some(Box::new(Sent { progress, cancel: B::cancel, body: handle, received }));
     }
 
-    /// Waits for the head of the response.
     pub(super) fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<SendResult<B>> {
         let sent = self.sent.as_mut().expect("`send` is called first");
         let Progress::Waiting { answer, .. } = &mut sent.progress else {
@@ -275,7 +267,7 @@ where
 
     /// Ends the exchange after the end of the response. The rest of the request's body is sent in a separate task. The
     /// stream is reset if hyper takes no part of the body for one to two times [`Http2Connection::max_stall`]. In this
-    /// case, the service accepts no part, or the client sends none.
+    /// case, the service accepts no part, or the client sends no part.
     pub(super) fn finish(mut self) {
         let Some(sent) = self.sent.take() else { return };
         let Sent { body, .. } = *sent;
@@ -329,8 +321,8 @@ fn http2_head(head: &Parts, service: &Uri) -> Parts {
     head
 }
 
-/// Replaces headers by those in `new`. Returns false, and changes nothing, if `headers` does not contain each of these
-/// names exactly once. In this case, the head has changed since the scheme prepared it.
+/// Replaces headers by the headers in `new`. Returns false, and changes nothing, if `headers` does not contain each of
+/// these names exactly once. In this case, the head has changed since the scheme prepared it.
 #[must_use]
 fn replace_headers(headers: &mut HeaderMap, new: &HeaderMap) -> bool {
     let is_single = |name| headers.get_all(name).iter().count() == 1;

@@ -4,10 +4,9 @@
 //! service that sends them endlessly would keep a thread busy until the response timeout. Status 101 counts as a final
 //! response, because the bytes after its head are not HTTP (RFC 9110 §15.2.2).
 
-/// The maximum number of informational responses before a response.
 const MAX_INFORMATIONAL: u8 = 16;
 
-/// Reads the bytes from a service only as far as needed to find the first status that is not 1xx, or is 101.
+/// Reads the bytes from a service up to the final status: the first status that is 101 or not 1xx.
 #[derive(Debug, Default)]
 pub(super) struct InformationalLimit {
     count: u8,
@@ -48,7 +47,6 @@ pub(super) enum Head {
 pub(in crate::proxy) struct TooManyInformational;
 
 impl InformationalLimit {
-    /// Checks the next bytes of a response.
     pub(super) fn see(&mut self, bytes: &[u8]) -> Result<Head, TooManyInformational> {
         // Most responses take this path, because they have no informational responses before them.
         if self.at == At::Start
@@ -98,7 +96,6 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// The bytes of a service may arrive split at any position.
         #[test]
         fn the_result_does_not_depend_on_how_the_bytes_are_split(
             heads in prop::collection::vec("\r?\n?HTTP/1\\.[01] ?[1-3]?(00)?( x)?(\r?\n){0,3}", 0..40),

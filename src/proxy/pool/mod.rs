@@ -61,7 +61,7 @@
 //!
 //! | from | to | when |
 //! |---|---|---|
-//! | | usable | A request finds no free stream, and gets a slot. Only one request of a runtime connects at a time if the last connection used HTTP/2. The others wait for its result. |
+//! | | usable | A request finds no free stream, and gets a slot. If the last connection used HTTP/2, only one request of a runtime connects at a time. The other requests wait for its result. |
 //! | usable | retired | The service sends GOAWAY or closes the connection. |
 //! | usable | retired | The connections to the host name are retired, because an address of the name has changed. |
 //! | usable | retired | A request times out, and no byte has arrived since the request was sent: the connection may be dead. |
@@ -74,7 +74,7 @@
 //! | state of a stream | when it ends |
 //! |---|---|
 //! | waiting | The head of the response arrives: *answered*. |
-//! | waiting | The service has not processed the request (`REFUSED_STREAM`, GOAWAY), or the connection is lost: the request is sent again on another stream or connection, if [`http2_failure`] says so. |
+//! | waiting | The service has not processed the request (`REFUSED_STREAM`, GOAWAY), or the connection is lost. [`http2_failure`] decides whether the request is sent again on another stream or connection. |
 //! | waiting | The service resets the stream for another reason: the exchange fails. |
 //! | waiting | The exchange times out, or the request is dropped: `RST_STREAM` with `CANCEL`. |
 //! | answered | The response has ended, and the whole request was sent: closed. If hyper can send no part of the rest of the request's body for one to two times `max_stall`, the stream is reset. |

@@ -35,7 +35,8 @@ enum WriteState {
 }
 
 impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
-    /// Wraps `io`. A write that fails with a reset is pending only as long as `is_awaited` returns true.
+    /// Wraps `io`. While `is_awaited` returns true and something is left to read, a write that fails with a reset is
+    /// pending.
     pub(super) fn new(io: T, is_awaited: A) -> Self {
         Self { io, is_awaited, writing: WriteState::Open }
     }
@@ -69,7 +70,6 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
     }
 }
 
-/// Returns whether the error means that the connection was reset.
 pub(super) fn is_reset(kind: ErrorKind) -> bool {
     matches!(
         kind,

@@ -7,7 +7,6 @@ use http::{HeaderMap, HeaderName};
 /// The end of the head (RFC 9112 §2.1).
 const END: &[u8] = b"\r\n\r\n";
 
-/// Says how much of a request was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     PartOfHead,

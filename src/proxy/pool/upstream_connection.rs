@@ -48,23 +48,19 @@ use crate::coalesce::{CoalesceWrites, WriteProgress};
 /// hyper allocates two tables of headers (8 KiB each) on the heap for each response.
 pub(in crate::proxy) const MAX_HEADERS: usize = 256;
 
-/// The head of the response, or an error.
 pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, SendError<B>>;
 
-/// The reason why there is no response.
 pub(in crate::proxy) struct SendError<B> {
     error: hyper::Error,
     given_back: Option<GivenBack<B>>,
     is_unanswered: bool,
 }
 
-/// A request that may be sent again.
 pub(in crate::proxy) struct GivenBack<B> {
     pub(in crate::proxy) request: Request<B>,
     pub(in crate::proxy) why: WhyGivenBack,
 }
 
-/// The reason why a request may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum WhyGivenBack {
     /// The connection was closed before a part of the request was sent.
@@ -93,7 +89,6 @@ impl<B> SendError<B> {
         self.is_unanswered
     }
 
-    /// Takes the request, if it may be sent again.
     pub(in crate::proxy) fn take_given_back(&mut self) -> Option<GivenBack<B>> {
         self.given_back.take()
     }
@@ -145,7 +140,6 @@ pub(super) struct UpstreamConnection<B> {
 enum Driver {
     /// The task that reads the response.
     Reader(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
-    /// A separate task.
     Task,
     /// No task, because the connection has ended.
     Ended,
@@ -187,7 +181,6 @@ where
         Ok(Self { sender, driver, signal, exchange, waker, writes, runtime, max_stall, timer })
     }
 
-    /// Begins an exchange.
     pub(super) fn send(&mut self, request: Request<B>, resend: Resend) -> Sending<B> {
         self.exchange.begin(resend);
         Box::pin(self.sender.try_send_request(request))
@@ -195,7 +188,6 @@ where
 }
 
 impl<B> UpstreamConnection<B> {
-    /// Waits for the head of the response.
     pub(super) fn poll_response(
         &mut self,
         sending: &mut Sending<B>,
@@ -204,8 +196,6 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| sending.as_mut().poll(cx)).map_err(SendError::from)
     }
 
-    /// Waits until hyper returns the I/O, after a response with status 101. `on_upgrade` belongs to this response. The
-    /// I/O holds the slot of the connection.
     pub(super) fn poll_upgraded(
         &mut self,
         on_upgrade: &mut OnUpgrade,
@@ -214,17 +204,14 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| Pin::new(&mut *on_upgrade).poll(cx))
     }
 
-    /// Returns whether the request needs new headers before it is sent again.
     pub(super) fn wants_headers(&self) -> bool {
         self.exchange.wants_headers()
     }
 
-    /// Answers [`wants_headers`](Self::wants_headers). Call [`poll_response`](Self::poll_response) afterwards.
     pub(super) fn set_new_headers(&self, headers: NewHeaders) {
         self.exchange.set_new_headers(headers);
     }
 
-    /// Waits for the next frame of the response's body.
     pub(super) fn poll_frame(
         &mut self,
         mut body: Pin<&mut Incoming>,
@@ -248,8 +235,6 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Waits until the deadline. `deadline` returns the current deadline, because the deadline may change during the
-    /// wait.
     pub(super) fn poll_deadline(
         &mut self,
         cx: &mut Context<'_>,
@@ -308,8 +293,8 @@ impl<B> UpstreamConnection<B> {
     }
 
     /// Moves the connection into a separate task, which sends the request even if the client does not read the
-    /// response. Without the separate task, the connection would stop whenever the client does not read. A client that
-    /// reads only after it has sent everything would then wait forever.
+    /// response. Without the separate task, the connection would stop whenever the client does not read. Example: a
+    /// client first sends its whole request, and then reads. This client would wait forever.
     pub(super) fn spawn_driver(&mut self) {
         if let Driver::Reader(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());
@@ -319,8 +304,8 @@ impl<B> UpstreamConnection<B> {
                 poll_fn(|cx| {
                     signal.reader.register(cx.waker());
                     let connection_cx = &mut Context::from_waker(&waker);
-                    // Poll twice. The connection checks only after its last write whether its sender was dropped. After
-                    // this write, nothing wakes the connection, so only the second poll lets it end.
+                    // Poll twice. After its last write, the connection must be polled once more to find that its sender
+                    // was dropped, and to end. Nothing wakes the connection for this poll.
                     for _ in 0..2 {
                         if let Poll::Ready(result) = connection.as_mut().poll(connection_cx) {
                             log_end(result);
@@ -363,7 +348,6 @@ impl<B> UpstreamConnection<B> {
 /// The state of a connection after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionState {
-    /// The connection can send the next request.
     Ready,
     /// The connection still has to send the rest of a request. This occurs if the service answered before it had read
     /// the whole request.
@@ -431,7 +415,7 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Set the flag before waking the reader. A reader that registers its waker too late to be woken then sees the
+        // Set the flag before waking the reader. If a reader registers its waker too late for this wake-up, it sees the
         // flag.
         self.is_raised.store(true, Ordering::Relaxed);
         self.reader.wake();

@@ -12,7 +12,6 @@ const REFUSED: Description = Description::counter(
     "WebSockets that were refused, because their user or client address had too many of them.",
 );
 
-/// The reason why a tunnel has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Ended {
     /// The client has closed the WebSocket or the connection.

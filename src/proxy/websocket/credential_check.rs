@@ -21,7 +21,6 @@ const CHECK_EVERY: Duration = Duration::from_secs(30);
 /// answers no check in this time, the token counts as not valid.
 const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// The reason why a credential is not valid any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Invalid {
     /// The value is the reason in the audit log.
@@ -42,10 +41,8 @@ impl Invalid {
     }
 }
 
-/// The checks of one credential.
 pub(super) struct CredentialCheck {
     expiry: Option<Expiry>,
-    /// The time when the credential is checked next.
     pub(super) next: Instant,
     /// A check that waits for a server.
     waiting: Option<CheckFuture>,
@@ -60,7 +57,6 @@ impl CredentialCheck {
         Self { expiry, next, waiting: None, unavailable_since: None }
     }
 
-    /// Returns whether a check waits for a server.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }

@@ -37,13 +37,11 @@ pub(super) enum Failed {
     Destination,
 }
 
-/// One direction of a tunnel.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     /// The position in the frames of this direction. It is after the last byte that was written to the destination, or
     /// that [`poll_close`](Self::poll_close) has discarded.
     frames: FrameTracker,
-    /// Bytes that were read but not written yet.
     unwritten: Vec<u8>,
     must_flush: bool,
     /// Whether the source has closed its side.
@@ -59,17 +57,14 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Returns the number of bytes that were written to the destination.
     pub(super) fn moved(&self) -> u64 {
         self.moved
     }
 
-    /// Returns the time when the destination stopped accepting bytes. Returns `None` while it accepts bytes.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.blocked_since
     }
 
-    /// Returns whether the source has sent a close frame.
     pub(super) fn has_closed(&self) -> bool {
         self.frames.has_closed()
     }
@@ -161,7 +156,6 @@ impl Flow {
         }
     }
 
-    /// Writes the bytes that were read but not written yet.
     fn poll_write_rest(
         &mut self,
         cx: &mut Context<'_>,
@@ -232,7 +226,6 @@ impl Flow {
         Poll::Ready(())
     }
 
-    /// Sends a part of the rest of the current frame.
     fn poll_finish_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -262,7 +255,6 @@ impl Flow {
     }
 }
 
-/// Calls `read` with the buffer of the thread.
 fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     let mut buffer = BUFFER.take();
     buffer.resize(CHUNK, 0);

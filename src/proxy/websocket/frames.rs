@@ -18,7 +18,6 @@ pub(super) struct FrameTracker {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
-    /// The next byte is the first byte of a frame.
     #[default]
     Boundary,
     /// The next byte contains the mask bit and the length of 7 bits.
@@ -32,7 +31,6 @@ enum At {
 }
 
 impl FrameTracker {
-    /// Returns whether the next byte is the first byte of a frame.
     pub(super) fn is_at_boundary(&self) -> bool {
         self.at == At::Boundary
     }
@@ -43,7 +41,6 @@ impl FrameTracker {
         self.has_closed
     }
 
-    /// Moves the position past `bytes`.
     pub(super) fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let used = self.advance_to_boundary(bytes);
@@ -117,7 +114,7 @@ impl FrameTracker {
     }
 }
 
-/// Tracks the frames in `pieces`. Returns for each piece the number of bytes up to the first boundary, whether the end
+/// Tracks the frames in `pieces`. Returns for each piece: the number of bytes up to the first boundary, whether the end
 /// of the piece is a boundary, and whether there was a close frame.
 #[cfg(feature = "fuzzing")]
 pub fn track_frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usize, bool, bool)> {
@@ -141,7 +138,7 @@ pub(super) enum CloseCode {
 }
 
 /// Makes the close frame. `mask` is the masking key. A frame to a service must have a mask. A frame to a client must
-/// not have one (RFC 6455 §5.1). `reason` must have at most 123 bytes.
+/// not have a mask (RFC 6455 §5.1). `reason` must have at most 123 bytes.
 pub(super) fn close_frame(code: CloseCode, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut payload = (code as u16).to_be_bytes().to_vec();
     payload.extend_from_slice(reason.as_bytes());
@@ -167,7 +164,6 @@ mod tests {
 
     use super::*;
 
-    /// Makes a frame. The payload has zeros only.
     fn frame(first: u8, mask: Option<[u8; 4]>, length: usize) -> Vec<u8> {
         let mask_bit = if mask.is_some() { 0x80 } else { 0 };
         let mut frame = vec![first];
@@ -250,7 +246,6 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
-        /// A stream of frames arrives in pieces of any size.
         #[test]
         fn boundaries_do_not_depend_on_how_the_bytes_are_split(
             frames in prop::collection::vec(any_frame(), 1..8),

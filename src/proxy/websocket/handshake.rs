@@ -28,19 +28,14 @@ pub(super) struct Offer {
 /// The reason why the answer of a service to a handshake is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(in crate::proxy) enum InvalidAnswer {
-    /// `Upgrade` names another protocol, or is absent.
     #[error("Upgrade is not websocket")]
     Upgrade,
-    /// `Connection` does not contain `upgrade`.
     #[error("Connection does not contain upgrade")]
     Connection,
-    /// `Sec-WebSocket-Accept` was not computed from the key of the request.
     #[error("Sec-WebSocket-Accept does not belong to the key of the request")]
     Accept,
-    /// The subprotocol was not offered.
     #[error("the client did not offer the Sec-WebSocket-Protocol")]
     Protocol,
-    /// An extension was not offered.
     #[error("the client did not offer an extension of Sec-WebSocket-Extensions")]
     Extension,
 }
@@ -99,7 +94,6 @@ pub fn accepts_answer(request: &HeaderMap, answer: &HeaderMap) -> Option<bool> {
     Some(Offer::of(request)?.check(answer).is_ok())
 }
 
-/// Returns the value of a header, if the header occurs exactly once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let value = values.next()?;

@@ -97,7 +97,7 @@ impl ClientUpgrade {
         request: &mut Request<B>,
         route: &Route,
     ) -> Result<Option<Box<Self>>, Box<Response<ResponseBody>>> {
-        // A handshake has no body. If it had one, the frames would begin after the body.
+        // A handshake has no body. If a handshake had a body, the frames would begin after the body.
         let offer = Offer::of(request.headers()).filter(|_| request.body().is_end_stream());
         let (Some(offer), Some(on_upgrade)) = (offer, request.extensions_mut().remove()) else {
             return Ok(None);
@@ -135,14 +135,12 @@ impl ClientUpgrade {
         Ok(Some(Box::new(Self { on_upgrade, server_runs, offer, place, token, expiry, about })))
     }
 
-    /// Adds the hop-by-hop headers of a handshake to the request to the service.
     pub(super) fn add_headers(headers: &mut http::HeaderMap) {
         headers.remove(http::header::TE);
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
 
-    /// Returns how long the service may take to answer the handshake.
     pub(super) fn timeout(&self) -> Duration {
         self.place.tunnels().settings.connect
     }

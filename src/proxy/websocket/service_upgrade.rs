@@ -41,7 +41,6 @@ pub(super) struct SwitchedConnection {
 }
 
 impl SwitchedConnection {
-    /// Waits until hyper has released the connection.
     pub(super) fn poll_upgraded(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<Upgraded>> {
         self.connection.poll_upgraded(&mut self.on_upgrade, cx)
     }

@@ -46,7 +46,6 @@ const UPGRADE_TIME: Duration = Duration::from_secs(10);
 /// The time until the next check if there is nothing to check.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Facts about a tunnel for the log and the audit log.
 pub(super) struct About {
     pub(super) service: ServiceId,
     pub(super) user: Option<UserId>,
@@ -58,7 +57,6 @@ pub(super) struct About {
     pub(super) facts: Option<RequestFacts>,
 }
 
-/// One tunnel.
 pub(super) struct WebSocketTunnel {
     state: State,
     registered: Registered,
@@ -72,7 +70,7 @@ pub(super) struct WebSocketTunnel {
     closing: Option<Closing>,
     /// The side that was first to send a close frame or to close its connection.
     first_closed: Option<Ended>,
-    /// The time until which the service may close its connection. `None` until the client has closed its connection.
+    /// The time until which the service may close its connection. `None` before the client has closed its connection.
     service_until: Option<Instant>,
     /// Fires at the next deadline of the tunnel or earlier.
     timer: Pin<Box<Sleep>>,
@@ -138,13 +136,11 @@ impl WebSocketTunnel {
         }
     }
 
-    /// Keeps the request in flight at the instance until the tunnel ends.
     pub(super) fn with_in_flight(mut self, in_flight: Option<InFlight>) -> Self {
         self.in_flight = in_flight;
         self
     }
 
-    /// Begins to close the WebSocket.
     fn close(&mut self, why: Ended, code: CloseCode, reason: &str) {
         if self.closing.is_some() {
             return;
@@ -171,7 +167,6 @@ impl WebSocketTunnel {
         }
     }
 
-    /// Checks whether the credential is still valid.
     fn check_credential(&mut self, now: Instant) {
         let (tunnels, control) = (self.registered.tunnels(), self.registered.control());
         let checked = self.credential.begin(tunnels, control.token(), now);
@@ -350,7 +345,6 @@ fn cause(ended: Ended, has_close_frame: bool) -> Option<Cause> {
     }
 }
 
-/// The reason in the close frame at a shutdown.
 const SHUTDOWN: &str = "the gateway stops";
 
 fn random_mask() -> [u8; 4] {
@@ -385,7 +379,6 @@ impl Future for WebSocketTunnel {
                 this.poll_orders(cx);
             }
             if this.closing.is_some() != was_closing {
-                // Begin to send the close frames.
                 continue;
             }
             if this.timer.is_elapsed() || this.timer.deadline() > next {

@@ -1,5 +1,6 @@
-//! All open tunnels, which are the WebSockets that the gateway forwards: their settings, their limits, and the search
-//! for tunnels whose token was revoked. The search includes event streams and gRPC calls, which are not tunnels.
+//! All open tunnels. A tunnel is a WebSocket that the gateway forwards. This module has the settings and limits of the
+//! tunnels, and searches for tunnels whose token was revoked. The search includes event streams and gRPC calls, which
+//! are not tunnels.
 
 use std::{
     collections::HashMap,
@@ -31,7 +32,8 @@ use crate::{
 
 const PER_USER: NonZeroUsize = NonZeroUsize::new(100).expect("should not be zero");
 
-/// The minimum time between two searches for tunnels with revoked tokens. Revocations in this time share one search.
+/// The minimum time between two searches for tunnels with revoked tokens. All revocations in this time cause one
+/// search.
 const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// The WebSockets of [`Forward`](super::super::Forward): their settings, and which of them are open.
@@ -66,7 +68,6 @@ pub struct Tunnels {
     pub(super) audit: Audit,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) counts: Arc<TunnelCounts>,
-    /// Notified after each revocation.
     revoked: Arc<Notify>,
     table: Arc<Mutex<Table>>,
 }
@@ -159,8 +160,8 @@ impl Tunnels {
         self
     }
 
-    /// Sets the idle timeout. If no byte is sent in either direction for this time, the WebSocket is closed with code
-    /// 1001. Default: 1 hour, as in Zowe.
+    /// Sets the idle timeout. If no byte is sent in either direction for this time, the gateway closes the WebSocket
+    /// with code 1001. Default: 1 hour, as in Zowe.
     #[must_use]
     pub fn with_idle_timeout(mut self, idle: Duration) -> Self {
         self.settings.idle = idle;
@@ -213,7 +214,7 @@ impl Tunnels {
             self.revoked.notified().await;
             let began = Instant::now();
             self.wake_revoked();
-            // With very many tunnels and revocations, the searches take at most a tenth of the time.
+            // So the searches take at most a tenth of the time, even with very many tunnels and revocations.
             sleep(SEARCH_AGAIN_AFTER.max(began.elapsed() * 9)).await;
         }
     }
@@ -224,8 +225,8 @@ impl Tunnels {
         let all: Vec<_> = table.open.values().chain(table.watched.values()).cloned().collect();
         drop(table);
         for control in all {
-            // A check that needs a call to a server is skipped here, because each revocation would cause one call for
-            // each tunnel. Each tunnel makes this check itself every 30 seconds.
+            // This search skips a check that needs a call to a server. If the search made such checks, each revocation
+            // would cause one call for each tunnel. Each tunnel makes this check itself every 30 seconds.
             let checked = control.token.as_ref().map(|token| self.revocations.try_check_now(token));
             if let Some(Some(Err(_))) = checked {
                 control.check_now();
@@ -303,7 +304,6 @@ impl Place {
         &self.tunnels
     }
 
-    /// Registers the tunnel under a new id.
     pub(super) fn open(self, token: Option<VerifiedToken>) -> Registered {
         let mut table = self.tunnels.table();
         let control = Arc::new(Control::new(token, table.has_ended));

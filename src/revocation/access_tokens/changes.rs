@@ -15,8 +15,8 @@ use crate::{
     token::{Scopes, TokenFingerprint},
 };
 
-/// The maximum number of entries of one user. Before a user gets more, the oldest expired or revoked entries are
-/// removed.
+/// The maximum number of entries of one user. If a user has this number of entries, the oldest expired or revoked entry
+/// is removed before the user gets another entry. If all entries are active, the user gets no other entry.
 pub(in crate::revocation) const MAX_ENTRIES: usize = 1000;
 
 /// How long an entry stays after its token has expired: 30 days.
@@ -67,7 +67,7 @@ pub enum AccessTokenState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessTokenChange {
-    /// Registers a new PAT. The caller gives the PAT to its user only after [`AccessTokenOutcome::Token`].
+    /// Registers a new PAT. The caller waits for [`AccessTokenOutcome::Token`], and then gives the PAT to its user.
     Issue {
         /// The PAT.
         pat: IssuedPat,
@@ -96,8 +96,8 @@ pub enum AccessTokenChange {
         /// The PAT.
         id: AccessTokenId,
     },
-    /// Replaces a PAT by a new one with the same scopes, which expires at the same time or earlier. The old PAT is
-    /// revoked at the end of `grace`. With a `grace` of zero, it is revoked by this change.
+    /// Replaces a PAT by a new PAT. The new PAT has the same scopes, and expires at the same time or earlier. The old
+    /// PAT is revoked at the end of `grace`. If `grace` is zero, this change revokes the old PAT.
     Rotate {
         /// The PAT to replace.
         old: RotatedPat,
@@ -115,14 +115,13 @@ pub enum AccessTokenChange {
         /// The PAT.
         pat: IssuedPat,
     },
-    /// Records uses of PATs. A PAT that is not in the registry is added, if it has scopes, has not expired, and its
-    /// user does not have too many PATs.
+    /// Records uses of PATs. A PAT that is not in the registry is added under three conditions: the PAT has scopes, it
+    /// has not expired, and its user does not have too many PATs.
     Use(Vec<PatUse>),
     /// Revokes the rotated PATs whose grace period has ended.
     EndGraces,
     /// Revokes the active PATs that were not used for this time. The time of a PAT that was never used counts from its
-    /// issue. A store that keeps a trusted time (docs/decisions.md#d39) uses `now` or the trusted time, whichever is
-    /// earlier.
+    /// issue. A store that keeps a trusted time (docs/decisions.md#d39) uses the earlier of `now` and the trusted time.
     RevokeIdle(Duration),
 }
 
@@ -174,22 +173,20 @@ pub enum AccessTokenOutcome {
     },
 }
 
-/// The entries of a store, for reading.
 pub(in crate::revocation) trait Entries {
     type Error;
 
     fn get(&self, user: &UserId, token: &TokenFingerprint) -> Result<Option<Entry>, Self::Error>;
 
-    /// Returns the entries of a user, in any order.
     fn of_user(&self, user: &UserId) -> Result<Vec<Entry>, Self::Error>;
 
     /// Returns the first user after `after` who has entries.
     fn next_user(&self, after: Option<&UserId>) -> Result<Option<UserId>, Self::Error>;
 
-    /// Returns whether any revocation applies to the PAT.
     fn is_revoked(&self, entry: &Entry) -> Result<bool, Self::Error>;
 
-    /// Returns the hashes under which the store may have a PAT with this fingerprint. The first one is for new entries.
+    /// Returns the hashes under which the store may have a PAT with this fingerprint. The first hash is for new
+    /// entries.
     fn stored_as(&self, token: TokenFingerprint) -> Vec<TokenFingerprint>;
 
     fn state(&self, entry: &Entry, now: Timestamp) -> Result<AccessTokenState, Self::Error> {
@@ -232,21 +229,18 @@ pub(in crate::revocation) trait Entries {
         Ok(None)
     }
 
-    /// Makes the entry of a PAT that is not in the registry.
     fn new_entry(&self, pat: &IssuedPat, label: Label) -> Entry {
         let token = self.stored_as(pat.token).first().copied().unwrap_or(pat.token);
         Entry::new(&IssuedPat { token, ..pat.clone() }, label)
     }
 }
 
-/// The entries of a store, for a change.
 pub(in crate::revocation) trait EntriesMut: Entries {
     fn put(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     fn remove(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     /// Registers a new PAT. After that, a rule of `record_rule_of_now` revokes the PAT even if the issue time of the
-    /// PAT is later than the rule.
+    /// PAT is later than the time of the rule.
     fn register(&mut self, entry: &Entry) -> Result<(), Self::Error>;
-    /// Stores the revocation of the PAT.
     fn revoke(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     /// Stores that the grace period of a rotated PAT ends at `until`.
     fn add_grace(&mut self, entry: &Entry, until: Timestamp) -> Result<(), Self::Error>;
@@ -362,7 +356,7 @@ fn rotate<E: EntriesMut>(
         state => return Ok(AccessTokenOutcome::NotActive(state)),
     }
     if new.scopes != old.scopes || new.expires_at > old.expires_at {
-        // The caller has built `new` from another entry than `old`.
+        // `new` was built from an entry other than `old`.
         return Ok(AccessTokenOutcome::NotFound);
     }
     let present = entries.of_user(&new.user)?;

@@ -20,7 +20,6 @@ const VERSION: u8 = 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::revocation) struct Entry {
     pub(in crate::revocation) user: UserId,
-    /// The salted fingerprint.
     pub(in crate::revocation) token: TokenFingerprint,
     pub(in crate::revocation) scopes: Scopes,
     pub(in crate::revocation) issued_at: Timestamp,
@@ -68,7 +67,6 @@ impl LastUse {
     }
 }
 
-/// A PAT that was replaced by another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::revocation) struct Rotated {
     pub(in crate::revocation) at: Timestamp,
@@ -116,7 +114,6 @@ impl Entry {
         }
     }
 
-    /// Returns the revocation of this PAT alone.
     pub(in crate::revocation) fn revocation(&self) -> Revocation {
         Revocation::Token { token: self.token, expires_at: self.expires_at }
     }
@@ -207,8 +204,8 @@ impl Entry {
         if of_rotation(other) > of_rotation(&self) {
             self.rotation = other.rotation;
         }
-        // A node may have seen the token only in a request. It then does not know that a rotation has made the token,
-        // and stores the token itself as the first of its family.
+        // A node may have seen the token only in a request. It then does not know that the token came from a rotation,
+        // and stores the token as the first of its own family.
         if self.family == self.id() {
             self.family = other.family;
         }

@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-/// The maximum length of a name, in characters.
 const MAX_NAME: usize = 64;
 
-/// The maximum length of a description, in characters.
 const MAX_DESCRIPTION: usize = 256;
 
 /// The name of a Personal Access Token: 1 to 64 characters. White space around the name is removed.

@@ -26,7 +26,7 @@ pub struct AccessTokenQuery {
     pub user: Option<UserId>,
     /// Only tokens in this state.
     pub state: Option<AccessTokenState>,
-    /// Only tokens for this service, whatever the suffixes of their scopes.
+    /// Only tokens for this service. The suffixes of their scopes do not matter.
     pub service: Option<ServiceId>,
     /// Only tokens whose name contains this text. Upper and lower case are not distinguished.
     pub name: Option<String>,
@@ -48,7 +48,7 @@ impl AccessTokenQuery {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccessTokenPage {
-    /// The tokens. The list may have fewer than the limit, even if there are more pages.
+    /// The tokens. The page may have fewer tokens than the limit, even if there are more pages.
     pub tokens: Vec<AccessToken>,
     /// Where the next page begins. `None` if this was the last page. The next page is empty if no remaining token fits
     /// the query.
@@ -103,7 +103,6 @@ fn parse(text: &str) -> Option<AccessTokenCursor> {
     })
 }
 
-/// The order of the entries of one user.
 fn order(entry: &Entry) -> (Reverse<Timestamp>, AccessTokenId) {
     (Reverse(entry.issued_at), entry.id())
 }
@@ -160,7 +159,6 @@ pub(in crate::revocation) fn list<E: Entries>(
     Ok(page)
 }
 
-/// Returns whether the entry passes the filters by service and by name.
 fn is_wanted(query: &AccessTokenQuery, entry: &Entry) -> bool {
     let is_named = |text: &String| {
         let name = entry.label.name.as_ref().map(|name| name.as_str().to_lowercase());

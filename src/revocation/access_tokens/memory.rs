@@ -120,8 +120,9 @@ impl EntriesMut for Locked<'_> {
     }
 
     fn register(&mut self, entry: &Entry) -> Result<(), Infallible> {
-        // The index refuses the PAT only if the user already has 1000 registered PATs. This error is ignored. A rule
-        // with the current time then revokes this PAT only if the PAT was issued at the time of the rule or before.
+        // The index refuses the PAT if the user already has 1000 registered PATs. This error is ignored. The
+        // consequence: a rule with the current time does not revoke this PAT if its issue time is later than the time
+        // of the rule.
         drop(self.index.register(entry.pat()));
         Ok(())
     }

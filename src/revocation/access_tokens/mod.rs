@@ -50,8 +50,8 @@ use crate::clock::Timestamp;
 
 /// The trait for registries of issued Personal Access Tokens (PATs).
 ///
-/// A store makes each change in one atomic step. If two changes arrive at the same time, the second one sees the result
-/// of the first. For example, only one of two rotations of a token succeeds.
+/// A store makes each change in one atomic step. If two changes arrive at the same time, the second change sees the
+/// result of the first change. For example, only one of two rotations of a token succeeds.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -92,7 +92,6 @@ impl World {
             assert!(page.tokens.len() <= query.limit);
             tokens.extend(page.tokens);
             match page.next {
-                // The position survives its conversion to text.
                 Some(next) => query.after = Some(next.to_string().parse().unwrap()),
                 None => return tokens,
             }
@@ -143,13 +142,12 @@ pub(in crate::revocation) fn test_common_behaviour(mut reopen: impl FnMut(Option
         assert_eq!(page(AccessTokenQuery { state: Some(Revoked), ..of("one") }), [""; 0]);
     }
 
-    // A position from the list of another user selects no token of that other user.
+    // If a position comes from the list of another user, the page still contains only tokens of the user of the query.
     all_users.limit = 1;
     let page = block_on(world.tokens.list(all_users, at(4))).unwrap();
     let after = AccessTokenQuery { after: page.next, ..of("two") };
     assert_eq!(world.names(&after), ["other"]);
 
-    // Another user's id is not found.
     let foreign = AccessTokenKey::Id(user("two"), first.id);
     assert_eq!(block_on(world.tokens.find(foreign, at(4))).unwrap(), None);
     let revoke = |user, id| AccessTokenChange::Revoke { user, id };
@@ -171,7 +169,6 @@ pub(in crate::revocation) fn test_common_behaviour(mut reopen: impl FnMut(Option
     let kept = token(world.change(keep, 0));
     assert_eq!((kept.name.unwrap().as_str(), kept.description.as_str()), ("git 2", "laptop"));
 
-    // The registry shows each kind of revocation.
     let world = reopen(Some(world));
     assert_eq!([&one, &two, &three, &other].map(|pat| world.state(pat)), [Active; 4]);
     world.record(one.revocation());
@@ -236,12 +233,10 @@ fn test_rotations(world: &World) {
     assert_eq!(world.change(misuse(&new), 3_600_021), AccessTokenOutcome::Revoked(1));
     assert_eq!(world.state(&third), Revoked);
 
-    // A revoked token cannot be rotated.
     let last = IssuedPat { token: TokenFingerprint::of("last"), ..new };
     let refused = world.rotate(RotatedPat::Verified(third), &last, Duration::ZERO, 3_600_022);
     assert_eq!((refused, world.find(&last)), (AccessTokenOutcome::NotActive(Revoked), None));
 
-    // A token that is not in the registry can be rotated.
     let unknown = pat("unknown", "rot", "a", 30);
     let new = IssuedPat { token: TokenFingerprint::of("of unknown"), ..unknown.clone() };
     token(world.rotate(RotatedPat::Verified(unknown.clone()), &new, Duration::ZERO, 31));
@@ -263,7 +258,7 @@ fn test_limits(world: &World) {
     let hour = Duration::from_secs(3600);
     assert_eq!(world.rotate(old.clone(), &new, hour, 100), too_many);
     token(world.rotate(old, &new, Duration::ZERO, 100));
-    // A revoked token does not count.
+    // A revoked token does not count toward the limit.
     world.record(pats[1].revocation());
     world.issue(&pats[LIMIT as usize + 1], "x");
     assert_eq!(world.try_issue(&pats[LIMIT as usize + 2], "x"), too_many);
@@ -306,7 +301,6 @@ fn test_uses(world: &World) {
         world.change(AccessTokenChange::Use(vec![used(&known, millis, address)]), millis);
         assert_eq!(last(&known), Some(want), "{millis}");
     }
-    // A token that the registry does not know is added, unless it has expired.
     assert_eq!(world.find(&unknown), None);
     let expired = IssuedPat { expires_at: at(9), ..pat("old and seen", "use", "a", 0) };
     let uses = vec![used(&unknown, 9, "192.0.2.1"), used(&expired, 9, "192.0.2.1")];

@@ -31,17 +31,16 @@ const DROPPED_MISUSES: Description = Description::counter(
     "Uses of refused Personal Access Tokens that were not reported to the registry, because too many waited.",
 );
 
-/// The number of slots. A slot remembers the last report of a token. If two tokens share a slot, they only cause more
-/// reports.
+/// The number of slots. A slot remembers the last report of a token. If two tokens share a slot, the only effect is
+/// that more reports are made.
 const SLOTS: usize = 16_384;
 
-/// The maximum number of uses that wait to be written. More uses are dropped.
+/// The maximum number of uses that wait to be written. Further uses are dropped.
 const MAX_USES: usize = 4096;
 
 /// The maximum number of uses of revoked tokens that wait to be written.
 const MAX_MISUSES: usize = 256;
 
-/// The minimum time between two writes of uses.
 const WRITE_EVERY_SECS: u64 = 10;
 
 /// The recent uses of Personal Access Tokens (PATs), which are written to a registry later. Share it by an `Arc` with
@@ -146,7 +145,7 @@ impl TokenUses {
         store: &impl AccessTokenStore,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
-        // 24 bits are enough: they repeat only after 31 years.
+        // 24 bits are enough: the numbers of the minutes repeat only after 31 years.
         self.minute.store((now.as_secs() / 60) & 0xff_ffff, Ordering::Relaxed);
         let (uses, misuses) = {
             let mut queue = self.lock();

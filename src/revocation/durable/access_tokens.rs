@@ -31,7 +31,6 @@ pub(super) fn open_entries(
     open_if_present(&database.begin_read()?, ACCESS_TOKENS)
 }
 
-/// The entries of the file, for reading.
 pub(super) struct StoredEntries<'a> {
     pub(super) table: ReadOnlyTable<KeyType, ValueType>,
     pub(super) index: &'a RevocationIndex,
@@ -58,7 +57,7 @@ impl Entries for StoredEntries<'_> {
     }
 
     fn is_revoked(&self, entry: &Entry) -> Result<bool, redb::Error> {
-        // The index has all revocations of the file, and those that could not be written.
+        // The index has all revocations of the file, and the revocations that could not be written.
         Ok(self.index.check_entry(entry).is_err())
     }
 
@@ -72,11 +71,8 @@ impl Entries for StoredEntries<'_> {
 pub(super) struct ChangedEntries<'a, 'txn> {
     pub(super) tables: &'a mut Tables<'txn>,
     pub(super) salts: &'a Salts,
-    /// The revocations that the changes have made.
     pub(super) revoked: Vec<Revocation>,
-    /// The entries that the changes have stored.
     pub(super) changed: Vec<Entry>,
-    /// The PATs that the changes have registered.
     pub(super) registered: Vec<IssuedPat>,
 }
 
@@ -101,7 +97,7 @@ impl Tables<'_> {
         }
         let is_rotated = present.and_then(|it| it.rotation) != merged.rotation;
         if let Some(rotation) = merged.rotation.filter(|_| is_rotated) {
-            // Each node ends the grace period, because the node that has rotated the token may not run any more.
+            // Each node ends the grace period itself, because the node that has rotated the token may have stopped.
             let key = (rotation.until.as_millis(), *merged.token.as_bytes());
             self.graces.insert(key, merged.user.as_str())?;
         }
@@ -229,7 +225,6 @@ pub(super) fn is_idle(
     }
 }
 
-/// Removes the entries that are no longer needed at `now`. Returns their number.
 pub(super) fn evict(
     table: &mut redb::Table<'_, KeyType, ValueType>,
     now: Timestamp,

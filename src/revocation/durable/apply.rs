@@ -14,9 +14,9 @@ use crate::{
 
 impl Writer {
     /// If the file certainly has all records of the group already, answers the writes without a commit, and returns
-    /// true. This is often so, because a node also reads its own records from the log that the nodes share. The next
-    /// commit stores `followed`, the position up to which this node has read the log. If the node restarts before this
-    /// commit, it reads some records again.
+    /// true. The file often has all records, because a node also reads its own records from the log that the nodes
+    /// share. The next commit stores `followed`, the position up to which this node has read the log. If the node
+    /// restarts before this commit, it reads some records again.
     ///
     /// This function looks at the file, not at the index, because the index also has revocations that could not be
     /// written.
@@ -116,7 +116,7 @@ impl Writer {
     ) {
         match adopted {
             // Until the caller repeats the write, checks use both salts. The list of the salts of other nodes normally
-            // has room for this salt: while the own salt is unused, this list is normally empty.
+            // has room for this salt, because this list is normally empty while the own salt is unused.
             Some(salt) if has_failed => {
                 let _ = self.salts.add(salt);
             }
@@ -142,7 +142,6 @@ impl Writer {
         }
     }
 
-    /// Returns records of the file for other nodes.
     pub(super) fn export(
         &mut self,
         after: Option<&Record>,

@@ -16,11 +16,10 @@ use super::tables::{
 };
 use crate::revocation::salt::Salt;
 
-/// The file format that this version reads and writes.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
-/// The size of the database cache. It is small, because only opening the file and the writer thread use the database.
-/// Checks of tokens read the index in memory.
+/// The size of the database cache. The cache is small, because only opening the file and the writer thread use the
+/// database. Checks of tokens read the index in memory.
 pub(super) const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why a store could not be opened.
@@ -160,7 +159,6 @@ pub(super) fn builder() -> redb::Builder {
     builder
 }
 
-/// Opens an existing database and verifies every checksum.
 pub(super) fn open(path: &Path) -> Result<(Database, Salt), OpenError> {
     let database = builder().open(path).map_err(|e| open_error(path, e.into()))?;
     let salt = read_meta(path, &database)?;

@@ -39,7 +39,6 @@ pub(super) fn load(database: &Database) -> Result<RevocationIndex, redb::Error> 
     Ok(index)
 }
 
-/// Applies the revocations of the file.
 pub(super) fn load_into(index: &RevocationIndex, database: &Database) -> Result<(), redb::Error> {
     let unreadable = |what: &dyn fmt::Display| redb::Error::Corrupted(what.to_string());
     let txn = database.begin_read()?;
@@ -83,7 +82,7 @@ pub(super) struct Loaded {
     pub(super) followed: Option<Vec<u8>>,
 }
 
-/// Loads all that a store keeps in memory. `own` is the own salt of the file.
+/// `own` is the own salt of the file.
 pub(super) fn load_all(path: &Path, database: &Database, own: Salt) -> Result<Loaded, OpenError> {
     let load_all = || {
         let (index, counts) = (load(database)?, count_pats(database)?);
@@ -99,13 +98,11 @@ pub(super) fn load_all(path: &Path, database: &Database, own: Salt) -> Result<Lo
     load_all().map_err(|error| open_error(path, error))
 }
 
-/// Returns whether the file says that its salt is unused.
 pub(super) fn is_salt_unused(database: &Database) -> Result<bool, redb::Error> {
     let meta = database.begin_read()?.open_table(META)?;
     Ok(meta.get(UNUSED_SALT)?.is_some())
 }
 
-/// Adds the salts of other nodes.
 pub(super) fn load_salts(salts: &Salts, database: &Database) -> Result<(), redb::Error> {
     let txn = database.begin_read()?;
     let Some(table) = open_if_present(&txn, SALTS)? else { return Ok(()) };
@@ -116,7 +113,7 @@ pub(super) fn load_salts(salts: &Salts, database: &Database) -> Result<(), redb:
     Ok(())
 }
 
-/// Returns how far this node has followed the log in which nodes share revocations, as the file says.
+/// Returns the position in the shared log that is stored in the file.
 pub(super) fn load_followed(database: &Database) -> Result<Option<Vec<u8>>, redb::Error> {
     let meta = database.begin_read()?.open_table(META)?;
     Ok(meta.get(FOLLOWED)?.map(|value| value.value().to_vec()))

@@ -1,4 +1,5 @@
-//! A model of a power failure. A confirmed revocation must be in every file that a power failure can leave.
+//! A model of a power failure. A confirmed revocation must be in every file that can be on the disk after a power
+//! failure.
 //!
 //! The test records the order in which the database writes to its file. For every third event of this record, the test
 //! makes files that a disk may contain after a power failure at this event. These rules apply:
@@ -43,10 +44,8 @@ const SECTOR: usize = 512;
 /// the last `sync_data`. The other has none of them.
 const RANDOM_FILES: usize = 3;
 
-/// The number of expired revocations before each revocation.
 const EXPIRED: usize = 3;
 
-/// An operation of the database on its file.
 enum Event {
     Written {
         at: usize,
@@ -117,11 +116,9 @@ impl StorageBackend for Recorder {
     }
 }
 
-/// Says which writes after the last `sync_data` are lost in the power failure.
 enum Unsynced {
     Lost,
     Kept,
-    /// Each sector and each change of the length is kept or lost at random.
     Mixed(Random),
 }
 
@@ -306,7 +303,6 @@ fn recorded() -> (Vec<u8>, Vec<Event>) {
     (first, events)
 }
 
-/// Returns the entries that a file must have after `count` confirmations.
 fn confirmed_entries(count: usize) -> BTreeSet<String> {
     let index = RevocationIndex::default();
     (0..count).for_each(|i| index.apply(&rule(i)));

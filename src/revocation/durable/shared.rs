@@ -22,7 +22,7 @@ use crate::{
 /// Records that other nodes have published, in the order of the log.
 pub(super) struct SharedRecords {
     pub(super) records: Vec<Record>,
-    /// How far this node has followed the log when it has applied these records.
+    /// The position in the log after these records.
     pub(super) followed: Option<Vec<u8>>,
 }
 
@@ -141,7 +141,7 @@ pub(super) fn has_all(
 }
 
 /// Records that can be stored in any order. They are stored in the order of their keys, so that each page of the file
-/// is changed only once. This is many times faster than the order of the log.
+/// is changed only once. This is many times faster than to store them in the order of the log.
 #[derive(Default)]
 pub(super) struct Unordered<'a>(Vec<&'a Record>);
 

@@ -17,7 +17,7 @@ use crate::{
 
 impl DurableStore {
     /// Does the same as [`record`](crate::revocation::RevocationStore::record), and returns the records for other
-    /// nodes. If the records need the salt, the salt is the first record, so that no record depends on a later one.
+    /// nodes. If the records need the salt, the salt is the first record, so that no record depends on a later record.
     pub(crate) fn record_for_nodes(&self, revocation: Revocation) -> StoreFuture<Vec<Record>> {
         self.write_for_nodes(Write::Revocation(revocation))
     }
@@ -60,9 +60,10 @@ impl DurableStore {
         Box::pin(async move { written.await.map(|written| records(written, &salts)) })
     }
 
-    /// Stores records of other nodes, and `followed`, in at most one commit. `followed` says how far this node has
-    /// followed the log. The caller must publish the returned records. These are the revocations of registered PATs by
-    /// a rule with the current time, and the entries of the registry of PATs that are newer than those in `records`.
+    /// Stores records of other nodes, and `followed`, in at most one commit. `followed` is the position in the log
+    /// after these records. The caller must publish the returned records. They are of two kinds: the revocations of
+    /// registered PATs by a rule with the current time, and the entries of the registry that are newer than the entries
+    /// in `records`.
     ///
     /// If the file cannot be written, the revocations apply nevertheless, and the caller must repeat the call. One call
     /// with many records is many times faster than one call for each record.

@@ -19,30 +19,28 @@ use crate::{
     token::TokenFingerprint,
 };
 
-// The tables of tokens, users and services have the names of the maps in Zowe's Caching Service.
+// Older versions of this program ignore tables and entries of `meta` that they do not know. The tables of tokens, users
+// and services have the names of the maps in Zowe's Caching Service.
 pub(super) const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalidTokens");
 pub(super) const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 pub(super) const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
 /// The PATs (Personal Access Tokens) that the gateway has issued. A key consists of the issue time in the PAT and the
 /// salted fingerprint of the PAT. A value consists of the expiry time, the user, and the [hashes](scope_hashes) of the
-/// services. Older versions of this program do not know this table, and ignore it.
+/// services.
 pub(super) const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
     TableDefinition::new("issuedPats");
 /// The registry of issued PATs. A key consists of the user and the salted fingerprint. A value has the bytes of an
-/// [`Entry`](crate::revocation::access_tokens::Entry). Older versions of this program do not know this table, and
-/// ignore it.
+/// [`Entry`](crate::revocation::access_tokens::Entry).
 pub(super) const ACCESS_TOKENS: TableDefinition<'_, (&str, [u8; 32]), &[u8]> =
     TableDefinition::new("accessTokens");
 /// The grace periods of rotated PATs. A key consists of the end of the grace period, and of the salted fingerprint of
 /// the PAT. A value is the user.
 pub(super) const GRACES: TableDefinition<'_, (u64, [u8; 32]), &str> =
     TableDefinition::new("accessTokenGraces");
-/// The salts of other nodes. Fingerprints in the file may be salted with them. Older versions of this program do not
-/// know this table, and ignore it.
+/// The salts of other nodes. Fingerprints in the file may be salted with them.
 pub(super) const SALTS: TableDefinition<'_, [u8; Salt::LEN], ()> =
     TableDefinition::new("foreignSalts");
-/// The networks from which users have logged in, by the hash of the user. Older versions of this program do not know
-/// this table, and ignore it.
+/// The networks from which users have logged in, by the hash of the user.
 pub(super) const NETWORKS: TableDefinition<'_, [u8; HASH], &[u8]> =
     TableDefinition::new("knownNetworks");
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -52,11 +50,10 @@ pub(super) const FORMAT: &str = "format";
 pub(super) const SALT: &str = "salt";
 /// The trusted time, as it was last stored. A new file does not have this entry before the first eviction.
 pub(super) const TRUSTED: &str = "trustedTime";
-/// While this entry exists, no hash was made with the salt of the file, and no other node knows this salt. Only then
-/// may another salt replace the salt of the file. Files of older versions of this program do not have this entry.
+/// If this entry exists, no hash was made with the salt of the file, and no other node knows this salt. So another salt
+/// may replace the salt of the file. Files of older versions of this program do not have this entry.
 pub(super) const UNUSED_SALT: &str = "unusedSalt";
-/// How far this node has followed the log in which nodes share revocations. Older versions of this program do not know
-/// this entry, and ignore it.
+/// The position up to which this node has applied the log in which nodes share revocations.
 pub(super) const FOLLOWED: &str = "followed";
 /// The number of calls of [`commit`]. Each call increments this number in its second transaction.
 pub(super) const SEALS: &str = "seals";
@@ -100,7 +97,6 @@ pub(super) fn last_reading(
     reading.map(Some).ok_or_else(malformed)
 }
 
-/// The tables of one write transaction.
 pub(super) struct Tables<'txn> {
     pub(super) tokens: Table<'txn, [u8; 32], u64>,
     pub(super) users: Table<'txn, &'static str, u64>,
@@ -226,7 +222,6 @@ pub(super) fn raise<'k, K: Key + 'static>(
     Ok(is_later)
 }
 
-/// Removes the entries that are no longer needed, and returns their number.
 pub(super) fn retain<K: Key + 'static>(
     table: &mut Table<'_, K, u64>,
     is_needed: impl Fn(Timestamp) -> bool,

@@ -154,7 +154,6 @@ fn records_that_the_file_has_are_not_committed_again() {
         let stored = load_followed(writer.database.as_ref().unwrap()).unwrap();
         assert_eq!(stored == Some(followed), is_committed, "{position}");
     }
-    // Another write stores the position.
     let known_again = SharedRecords { records: known.to_vec(), followed: Some(vec![77]) };
     write(&mut writer, Write::Shared(known_again)).unwrap();
     write(&mut writer, Write::Revocation(user("TWO"))).unwrap();
@@ -226,7 +225,6 @@ fn a_suspended_store_lets_another_process_write_and_follows_it_when_it_resumes()
     let next = tokio_test::block_on(std::future::poll_fn(|cx| feed.poll_next(cx))).unwrap();
     store.apply_followed(&next);
     assert_eq!(store.entries(), other.entries());
-    // The other process still has the file open.
     assert!(tokio_test::block_on(store.resume()).is_err());
     drop(other);
     tokio_test::block_on(store.resume()).unwrap();
@@ -490,7 +488,6 @@ mod access_tokens {
         assert!(matches!(refused, Err(StoreError::TooManyPats { .. })), "{refused:?}");
         writer.evict(start).unwrap();
         assert!(is_token(rotate(MAX_PATS, &mut writer)));
-        // All old tokens are still revoked.
         for number in 0..=MAX_PATS {
             let token = writer.salts.own().apply(TokenFingerprint::of(number.to_string()));
             let is_revoked = writer.index.check_fingerprint(token).is_err();
@@ -572,7 +569,6 @@ mod access_tokens {
         };
         let counts = [0, 30, 31, 119, 120].map(&mut count_after);
         assert_eq!(counts, [2, 2, 1, 1, 0]);
-        // A clock that jumps ahead removes nothing.
         let (reply, _answer) = oneshot::channel();
         let write = Write::AccessTokens(issue(pat("new", "one", "a", 0)), start);
         writer.record(&mut vec![(write, reply)]);

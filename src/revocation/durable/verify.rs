@@ -133,7 +133,6 @@ mod tests {
         assert!(matches!(written, Err(StoreError::HandedOver { .. })), "{written:?}");
         drop(snapshot);
         assert!(fs::read(&path).unwrap() == before);
-        // The first store still has the file.
         store.record(Revocation::User { user, up_to }).await.unwrap();
         assert!(matches!(DurableStore::open(&path), Err(OpenError::InUse { .. })));
     }

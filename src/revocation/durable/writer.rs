@@ -55,7 +55,8 @@ use crate::{
 /// keeps some expired revocations, because it does not trust the wall clock.
 pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The maximum number of writes in one commit. It limits how long the first write waits for the commit.
+/// The maximum number of writes in one commit. The number limits how long the first write of a group waits for the
+/// commit.
 pub(super) const MAX_GROUP: usize = 4096;
 
 /// A group with this number of records gets no further writes, and is committed. The number is large, because records
@@ -67,16 +68,16 @@ const MAX_GROUP_RECORDS: usize = 200_000;
 /// which may come much later.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// If nothing else is written, [`Writer::probe`] stores the trusted time at this interval. So after a restart of the
-/// machine, the trusted time is normally behind by the time for which the machine was off, plus at most an hour.
+/// If nothing else is written, [`Writer::probe`] stores the trusted time at this interval. Example: the machine was off
+/// for one day. After the restart, the trusted time is normally between 24 and 25 hours behind the real time.
 pub(super) const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
     Write(Write, Reply<Written>),
-    /// Returns records for other nodes. The `Record` is the last one that the caller has; only records after it are
-    /// returned. The `usize` is the maximum number of records.
+    /// Returns records for other nodes. The `Record` is the last one that the caller has. The reply contains only
+    /// records after this record. The `usize` is the maximum number of records in the reply.
     #[cfg(feature = "redis")]
     Export(Option<Record>, usize, Reply<Vec<Record>>),
     FindAccessToken(AccessTokenKey, Timestamp, Reply<Option<AccessToken>>),
@@ -87,20 +88,17 @@ pub(super) enum Command {
     Resume(Reply<()>),
 }
 
-/// The result of a [`Write`].
 #[cfg_attr(
     not(feature = "redis"),
     expect(dead_code, reason = "only the nodes of a cluster need it")
 )]
 pub(super) struct Written {
-    /// The write. Its fingerprints are salted, except in a change of the registry.
+    /// The write. Its fingerprints are salted, except those of a change of the registry.
     pub(super) write: Write,
     /// Revocations of single PATs that were caused by a rule with the current time, or by a change of the registry of
     /// issued PATs.
     pub(super) missed: Vec<Revocation>,
-    /// The result of a change of the registry of issued PATs.
     pub(super) outcome: Option<AccessTokenOutcome>,
-    /// The entries of the registry that changed, and the PATs that were registered.
     pub(super) changed: Vec<Entry>,
     pub(super) registered: Vec<IssuedPat>,
     /// Entries of the registry that are newer than the records of this write. Other nodes do not have them yet.
@@ -123,7 +121,6 @@ impl Written {
     }
 }
 
-/// The effects of one write of a group.
 #[derive(Default)]
 struct Done {
     missed: Vec<Revocation>,
@@ -135,13 +132,12 @@ struct Done {
 /// One write. The writer salts the fingerprints of revocations and PATs.
 pub(super) enum Write {
     Revocation(Revocation),
-    /// A rule with the current time. It also revokes the registered PATs whose issue time is later than the
+    /// A rule with the current time. It also revokes the registered PATs whose issue time is later than the time of the
     /// rule.
     RuleOfNow(Revocation),
     Issued(IssuedPat),
     /// A change of the registry of issued PATs. Its fingerprints are not salted.
     AccessTokens(AccessTokenChange, Timestamp),
-    /// The networks of the user with this hash.
     Networks([u8; HASH], Vec<u8>),
     /// Records of other nodes. Their fingerprints are salted.
     #[cfg(feature = "redis")]
@@ -149,7 +145,6 @@ pub(super) enum Write {
 }
 
 impl Write {
-    /// Salts the fingerprint, if there is one.
     fn salt(&mut self, salts: &Salts) {
         let token = match self {
             Self::Revocation(Revocation::Token { token, .. })
@@ -164,7 +159,6 @@ impl Write {
         *token = salts.own().apply(*token);
     }
 
-    /// Returns whether the caller repeats this write after an error.
     fn is_repeated_by_caller(&self) -> bool {
         match self {
             #[cfg(feature = "redis")]
@@ -201,7 +195,6 @@ impl Write {
     }
 }
 
-/// Why the writer thread did not write.
 #[derive(Debug)]
 pub(super) enum WriteProblem {
     /// The path no longer names the file that the store opened at its start.
@@ -251,7 +244,6 @@ impl WriteStats {
         }
     }
 
-    /// Returns the size of the file in bytes after the last write.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
@@ -272,8 +264,8 @@ impl Faults {
     }
 }
 
-/// The state of the writer thread. Only this thread changes the file. It changes the index only after it has tried to
-/// change the file.
+/// The state of the writer thread. Only this thread changes the file. It first tries to change the file, and then
+/// changes the index.
 pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) name: Arc<str>,
@@ -283,8 +275,8 @@ pub(super) struct Writer {
     pub(super) id: FileId,
     pub(super) faults: Arc<Faults>,
     pub(super) stats: Arc<WriteStats>,
-    /// `None` while the store is suspended, and after an error, because redb then accepts no writes until the database
-    /// is reopened.
+    /// `None` while the store is suspended, and after an error. After an error, redb accepts no writes until the
+    /// database is reopened.
     pub(super) database: Option<Database>,
     pub(super) index: Arc<RevocationIndex>,
     pub(super) followers: Followers,
@@ -306,7 +298,6 @@ pub(super) struct Writer {
     pub(super) uptime: Box<dyn Fn() -> Uptime + Send>,
     /// The uptime at which the trusted time was last stored. At first, this is the uptime at which the file was opened.
     pub(super) advanced: Uptime,
-    /// The time of the last [`probe`](Self::probe).
     pub(super) probed: Instant,
 }
 
@@ -413,7 +404,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Opens the file, and applies its revocations.
     fn resume(&mut self) -> Result<(), StoreError> {
         if !self.is_suspended {
             return Ok(());
@@ -598,7 +588,6 @@ impl Writer {
                 Write::Shared(_) => std::mem::take(&mut newer),
                 _ => Vec::new(),
             };
-            // Sending fails only if the caller has dropped the future, so the result is ignored.
             let _ = reply.send(written.clone().map(|()| Written {
                 write,
                 missed,
@@ -611,8 +600,9 @@ impl Writer {
         }
     }
 
-    /// If the group contains only `EndGraces` and `Misuse`, and none of them has anything to do, answers them without a
-    /// commit, and returns true. The program sends an `EndGraces` every second, which usually has nothing to do.
+    /// If the group contains only `EndGraces` and `Misuse`, and none of them would change anything, answers them
+    /// without a commit, and returns true. The program sends an `EndGraces` every second, which usually changes
+    /// nothing.
     fn answer_idle(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
         let is_regular = |write: &Write| {
             use AccessTokenChange::{EndGraces, Misuse};
@@ -641,8 +631,8 @@ impl Writer {
         true
     }
 
-    /// Refuses the writes that must not be stored. If the store is suspended, refuses all writes. If the store is not
-    /// suspended, refuses the PATs of users who already have the maximum number of PATs.
+    /// If the store is suspended, refuses all writes. If the store is not suspended, refuses the new PATs of users who
+    /// already have the maximum number of PATs.
     fn refuse(&mut self, group: &mut Vec<(Write, Reply<Written>)>) {
         if self.is_suspended {
             // If the client repeats the request, the other process answers it.

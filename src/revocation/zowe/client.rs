@@ -16,13 +16,12 @@ use super::{
 };
 use crate::remote::{Address, Client, Connect, RemoteError, Reply};
 
-/// The maximum number of keys in one call of `/cache-query`. This is the default limit of the service
+/// The maximum number of keys in one call of `/cache-query`. The number is the default limit of the service
 /// (`caching.storage.maxQueryKeys`).
 const MAX_QUERY_KEYS: usize = 66;
 
 pub(super) type CallFuture = Pin<Box<dyn Future<Output = Result<Reply, RemoteError>> + Send>>;
 
-/// An HTTP client of any connector.
 pub(super) trait Call: Send + Sync {
     fn send(&self, request: Request<Full<bytes::Bytes>>) -> CallFuture;
 }
@@ -41,10 +40,8 @@ pub(super) struct ServiceClient {
     address: Address,
 }
 
-/// All revocations of the service.
 pub(super) struct AllLists {
     pub(super) lists: Lists,
-    /// The size of the answer in bytes.
     pub(super) bytes: usize,
 }
 
@@ -183,7 +180,6 @@ impl ServiceClient {
     }
 }
 
-/// Returns the error for an answer with an unexpected status.
 fn unexpected(reply: &Reply) -> CachingServiceError {
     match reply.status() {
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {

@@ -29,7 +29,7 @@ pub enum CachingServiceError {
          zowe.revocations.createSalt: true"
     )]
     NoSalt,
-    /// The service does not store its data in Infinispan. It can store lists only in Infinispan.
+    /// The service can store lists only in Infinispan, but it stores its data elsewhere.
     #[error(
         "the Caching Service stores no lists (ZWECS136E), so API ML cannot revoke Personal Access Tokens; set \
          caching.storage.mode: infinispan for the Caching Service"

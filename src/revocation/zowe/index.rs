@@ -46,7 +46,6 @@ impl PolledIndex {
         }
     }
 
-    /// Returns the age of the answer. Returns `None` if there is no answer.
     pub(super) fn age(&self) -> Option<Duration> {
         self.last.load().as_ref().map(|last| last.asked.elapsed())
     }

@@ -1,4 +1,4 @@
-//! Reads answers of Zowe's Caching Service. They contain entries of its three lists of revocations
+//! Reads answers of Zowe's Caching Service. The answers contain entries of the three lists of revocations
 //! (docs/reference/zowe-site.md#revocation-records).
 
 use std::{
@@ -25,16 +25,15 @@ pub(super) struct Lists {
     services: Rules,
 }
 
-/// The hashes of revoked tokens. In the answer, each hash is a key with a value. The value is not read; API ML does not
-/// read it, either.
+/// The hashes of revoked tokens. In the answer, each hash is a key with a value. Neither the gateway nor API ML reads
+/// the value.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tokens(HashSet<ItemHash>);
 
-/// Rules, with their times.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Rules {
     times: HashMap<ItemHash, Timestamp>,
-    /// The number of rules whose time cannot be read. They revoke all PATs of their user or service.
+    /// The number of rules whose time cannot be read. Such a rule revokes all PATs of its user or service.
     unreadable: usize,
 }
 
@@ -75,7 +74,6 @@ impl Lists {
         Some(lists)
     }
 
-    /// Adds the entries of another answer.
     pub(super) fn add(&mut self, other: Self) {
         self.tokens.0.extend(other.tokens.0);
         for (ours, theirs) in [(&mut self.users, other.users), (&mut self.services, other.services)]
@@ -94,7 +92,6 @@ impl Lists {
         (self.tokens.0.len(), self.users.times.len(), self.services.times.len())
     }
 
-    /// Returns the number of rules whose time cannot be read.
     pub(super) fn unreadable(&self) -> usize {
         self.users.unreadable + self.services.unreadable
     }

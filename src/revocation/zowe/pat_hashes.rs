@@ -39,7 +39,6 @@ impl PatHashes {
         self.tokens.len() + self.users.len() + self.services.len()
     }
 
-    /// Returns all keys, each with its list.
     pub(super) fn iter(&self) -> impl Iterator<Item = (List, ItemHash)> {
         let in_list = |list| move |hash: &ItemHash| (list, *hash);
         let tokens = self.tokens.iter().map(in_list(List::Tokens));

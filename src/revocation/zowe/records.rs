@@ -34,7 +34,8 @@ pub(super) fn has_message(body: &[u8], number: &str) -> bool {
 /// Returns the value of a revoked token, in the form of API ML (docs/reference/zowe-site.md#revocation-records).
 ///
 /// This function writes times in UTC, but API ML reads them as its local time. So the function adds one day to
-/// `expiresAt`. With this day, API ML never evicts the entry before the token expires, whatever its local time is.
+/// `expiresAt`. Because of this day, API ML never evicts the entry before the token expires, even if its local time is
+/// many hours ahead of UTC.
 pub(super) fn token_value(hash: &ItemHash, issued_at: Timestamp, expires_at: Timestamp) -> String {
     const DAY_SECS: u64 = 24 * 60 * 60;
     let expires_at = expires_at.as_secs().saturating_add(DAY_SECS);
@@ -49,7 +50,6 @@ pub(super) fn token_value(hash: &ItemHash, issued_at: Timestamp, expires_at: Tim
     .to_string()
 }
 
-/// Returns year, month, day, hour, minute and second in UTC.
 fn date_time(secs: u64) -> [u64; 6] {
     const DAYS_IN_400_YEARS: u64 = 146_097;
     // In this calculation, a year begins in March, so that the leap day is its last day. Day 0 is 0000-03-01.

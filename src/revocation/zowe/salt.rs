@@ -41,7 +41,6 @@ impl fmt::Display for SaltSpelling {
 pub(super) struct Salt {
     text: Box<str>,
     spelling: SaltSpelling,
-    /// The state of SHA-512 after it has hashed the salt.
     state: Sha512,
 }
 

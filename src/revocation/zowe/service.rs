@@ -36,11 +36,12 @@ use crate::{
 /// The time between two reads of the salt. API ML uses the same interval.
 const SALT_EVERY: Duration = Duration::from_secs(5 * 60);
 
-/// The pause after a failure, before the gateway prepares the service, reads the salt or repeats writes again.
+/// After a failure, the gateway waits for this time. Then it again prepares the service, reads the salt or repeats
+/// writes.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// How often the query mode sends a query without keys, so that the health of the service is known even if no PAT is
-/// used.
+/// In the query mode, the gateway sends a query without keys at this interval. So it knows the health of the service
+/// even if no client uses a PAT.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long the error of a failed query about a PAT is cached. An error is never cached for longer than an answer.
@@ -62,15 +63,14 @@ const CHANGED: &str = "has changed";
 /// If an answer is larger than this, the log recommends the query mode.
 const LARGE_ANSWER: usize = 1024 * 1024;
 
-/// The time limit for the first attempt to write a revocation: all its entries, with all tries. If the gateway repeats
-/// the attempt later, only each single call has a time limit.
+/// The time limit of the first attempt to write a revocation. This attempt includes all entries of the revocation and
+/// all tries. A later attempt as a whole has no time limit, but each of its calls has one.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The minimum time limit of one call that writes. A busy service answers a write only after it has waited four seconds
-/// for its lock.
+/// The minimum time limit of one call that writes. A busy service first waits four seconds for its lock, and then
+/// answers a write.
 const MIN_WRITE_DEADLINE: Duration = Duration::from_secs(6);
 
-/// The name of the service in errors.
 const NAME: &str = "the Caching Service of API ML";
 
 const POLLS: Description = Description::counter(
@@ -111,7 +111,6 @@ const BYTES: Description = Description::gauge(
 #[derive(Clone)]
 pub struct CachingService(Arc<Shared>);
 
-/// The clients of a service.
 pub(super) struct Calls {
     pub(super) reads: Arc<dyn Call>,
     pub(super) writes: Arc<dyn Call>,
@@ -134,7 +133,6 @@ struct Shared {
     salts_seen: AtomicU64,
 }
 
-/// The facts that the gateway knows about the site.
 struct Site {
     /// The first salt since the start, and the newest other salts, in the order in which the gateway saw them.
     salts: Vec<Salt>,
@@ -152,19 +150,17 @@ impl Weighter<TokenFingerprint, Arc<PatHashes>> for HashCount {
     }
 }
 
-/// Why the service does not work as it should.
 #[derive(Default)]
 struct Problems {
     /// The error of the last read of revocations, or of the last test of the service, if it failed.
     read: Option<CachingServiceError>,
-    /// The error of the last failed write. It is removed when no write waits.
+    /// The error of the last failed write. The error is removed when no write waits.
     write: Option<CachingServiceError>,
     /// The last problem with the salt since the start: the salt changed, or was missing.
     salt: Option<&'static str>,
-    /// Whether the lists have become empty while the service did not have the salt of the start. If so, the gateway
-    /// ignores answers until the service has this salt again.
+    /// Whether the lists have become empty while the service did not have the salt that it had when the gateway
+    /// started. If so, the gateway ignores answers until the service has this salt again.
     lists_are_lost: bool,
-    /// Whether the log has recommended the query mode.
     is_large: bool,
 }
 
@@ -411,10 +407,9 @@ impl Shared {
         }
     }
 
-    /// Reads the salt if the lists have become empty, or were lost before. The service may have lost its data, and
-    /// would then have no salt, or a new one. In that case, the gateway ignores the answers of the service, and soon
-    /// refuses PATs. The gateway uses answers again when the service has the salt of the start, or after a restart of
-    /// the gateway.
+    /// Reads the salt if the lists have become empty, or were lost before. A service that has lost its data has no
+    /// salt, or a new one. In that case, the gateway ignores the answers of the service, and soon refuses PATs. The
+    /// gateway uses answers again when the service has the salt of the start, or after a restart of the gateway.
     async fn confirm(&self, all: AllLists) -> Result<AllLists, CachingServiceError> {
         let is_emptied = all.lists.is_empty() && self.index.size().0 > 0;
         if !is_emptied && !lock(&self.problems).lists_are_lost {
@@ -472,8 +467,8 @@ impl Shared {
             None => GONE,
             Some(salt) => {
                 if site.salts.iter().any(|known| known.is_same(&salt)) {
-                    // If `Problems::salt` is set, it stays until the next start, even if this salt is the first one
-                    // again, because API ML may have lost revocations in the meantime.
+                    // If `Problems::salt` is set, it stays set until the next start, even if the salt is now the first
+                    // salt again. The reason: API ML may have lost revocations in the meantime.
                     return;
                 }
                 let mut salts = site.salts.clone();

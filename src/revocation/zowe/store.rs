@@ -20,9 +20,9 @@ use crate::{
 ///   Service.
 /// - **Writes**, if they are [on](super::CachingServiceSettings::with_writes): the own store is written first, and then
 ///   the Caching Service. Only rules and the revocations of PATs with [`revoke`](RevocationStore::revoke) are written
-///   there. For these, `Ok` means that the Caching Service has the revocation. [`StoreError::Unconfirmed`] means that
-///   the own store has the revocation, but the Caching Service did not confirm it. The write is then repeated while
-///   this process runs, unless too many writes wait.
+///   there. For such a revocation, `Ok` means that the Caching Service has the revocation. [`StoreError::Unconfirmed`]
+///   means that the own store has the revocation, but the Caching Service did not confirm it. The write is then
+///   repeated while this process runs, unless too many writes wait.
 ///
 /// A rule with the current time also revokes PATs that were issued while the clock was ahead, but only in the own
 /// store.
@@ -43,9 +43,9 @@ impl<S: RevocationStore> WithCachingService<S> {
         &self.zowe
     }
 
-    /// Writes `subject` after `own`, the write to the own store, has ended. This happens even if the returned future is
-    /// dropped. An error of `own` does not stop the write: the own store may apply the revocation nevertheless, and API
-    /// ML should apply it, too.
+    /// `own` is the write to the own store. When it has ended, this function writes `subject` to the Caching Service,
+    /// even if the caller has dropped the returned future. An error of `own` does not stop the write: the own store may
+    /// apply the revocation nevertheless, and API ML should apply it, too.
     fn then_write(&self, own: StoreFuture<()>, subject: Subject) -> StoreFuture<()> {
         let zowe = self.zowe.clone();
         let task = tokio::spawn(async move {

@@ -141,7 +141,6 @@ async fn check(store: &impl RevocationStore, token: &VerifiedToken) -> Result<()
     }
 }
 
-/// Prepares a service, and starts its tasks.
 async fn running(
     fake: &Fake,
     settings: CachingServiceSettings,
@@ -178,7 +177,7 @@ async fn a_revocation_of_api_ml_is_seen_in_both_modes() {
             let (token, text) = pat(true);
             assert_eq!(check(&store, &token).await, Ok(()), "{case}");
             fake.revoke(list, key.unwrap_or(&text), &now_millis());
-            // The next poll begins two seconds after the last one.
+            // The next poll begins two seconds after the last poll.
             sleep(2 * SECOND + Duration::from_millis(1)).await;
             let revoked = Err(CheckError::Revoked(by));
             assert_eq!(check(&store, &token).await, revoked, "{case}");
@@ -215,7 +214,6 @@ async fn a_service_that_is_away_fails_closed_and_recovers() {
         let asked = Instant::now();
         fake.set_away(true);
         if bound > Duration::ZERO {
-            // The last answer is still used.
             sleep(bound - SECOND).await;
             assert_eq!(check(&store, &token).await, Ok(()));
         }
@@ -235,7 +233,6 @@ async fn a_pat_is_refused_without_its_text_or_before_the_service_is_prepared() {
     let store = running(&fake, index()).await;
     let (without_text, _) = pat(false);
     assert_eq!(check(&store, &without_text).await, Err(CheckError::Unavailable));
-    // The service was not prepared.
     let (token, _) = pat(true);
     for settings in [index(), query()] {
         let store = WithCachingService::new(RevocationIndex::default(), fake.service(settings));
@@ -266,7 +263,6 @@ async fn revocations_of_the_gateway_are_found_by_api_ml() {
         store.record_rule_of_now(Revocation::User { user, up_to }).await.unwrap();
         let service = ServiceId::new("SVC").unwrap();
         store.record(Revocation::Service { service, up_to }).await.unwrap();
-        // A rule with an earlier time changes nothing.
         let earlier = Timestamp::from_millis(1_800_000_000_000);
         store.record(Revocation::User { user, up_to: earlier }).await.unwrap();
         for (list, key) in
@@ -298,7 +294,7 @@ async fn nothing_is_written_unless_writes_are_on() {
 async fn a_dropped_write_is_sent_again_and_reported() {
     let fake = Fake::new(Layout::Maps, Some(SALT));
     let store = running(&fake, index().with_writes()).await;
-    // The service drops two writes. The third one is confirmed.
+    // The service drops two writes. The third write is confirmed.
     fake.store().drops = 2;
     let (token, text) = pat(true);
     store.revoke(&token).await.unwrap();
@@ -339,7 +335,6 @@ async fn a_changed_salt_is_an_alarm_and_both_salts_are_used() {
     assert!(health(&store).unwrap().contains("the salt of API ML's revocations has changed"));
     let metrics = MetricRegistry::new().with(store.service().clone()).expose();
     assert!(metrics.contains("passticket_zowe_revocation_salts 2"), "{metrics}");
-    // A revocation is written with both salts.
     let (third, third_text) = pat(true);
     store.revoke(&third).await.unwrap();
     assert!(fake.found("invalidTokens", &third_text).is_some());
@@ -365,7 +360,7 @@ async fn emptied_lists_are_used_only_if_the_salt_is_the_same_as_at_the_start() {
         sleep(SECOND).await;
         *fake.store() = CachingStore::new(Layout::Maps);
         fake.store().set_salt(salt);
-        // The next poll begins two seconds after the first one.
+        // The next poll begins two seconds after the first poll.
         sleep(2 * SECOND).await;
         let Some(problem) = problem else {
             assert_eq!(check(&store, &token).await, Ok(()));
@@ -424,7 +419,6 @@ async fn emptied_lists_are_not_used_while_the_salt_cannot_be_read() {
     assert_eq!(check(&store, &token).await, Err(CheckError::Revoked(RevokedBy::Token)));
     sleep(6 * SECOND).await;
     assert_eq!(check(&store, &token).await, Err(CheckError::Unavailable));
-    // A service that was only busy causes no alarm.
     is_busy.store(false, Ordering::Relaxed);
     sleep(3 * SECOND).await;
     assert_eq!(check(&store, &token).await, Ok(()));
@@ -463,7 +457,8 @@ async fn prepare_says_what_it_found_or_what_is_wrong_and_whether_an_operator_mus
     let text = error(fake.service(query()).prepare().await.unwrap_err());
     assert!(text.0 && text.1.contains("set zowe.revocations.mode: index"), "{text:?}");
 
-    // The service has no salt. Without the permission to create one, this is an error. With it, a salt is created once.
+    // The service has no salt. Without the permission to create one, this is an error. With this permission, a salt is
+    // created once.
     for layout in [Layout::Maps, Layout::Entries] {
         let fake = Fake::new(layout, None);
         let text = error(fake.service(index()).prepare().await.unwrap_err());

@@ -26,7 +26,6 @@ const TRIES: u32 = 3;
 /// pauses are not needed, because a busy service has already waited four seconds for its lock.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The maximum number of revocations that wait for the service.
 const MAX_WAITING: usize = 10_000;
 
 /// The latest time of a rule that API ML can read: the largest `long` of Java, in milliseconds. API ML ignores a rule
@@ -59,7 +58,6 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    /// Returns the entries of this revocation.
     pub(super) fn writes(&self, salts: &[Salt]) -> Result<Vec<Write>, CachingServiceError> {
         match self {
             Self::Pat(pat) => Write::of_pat(pat, salts).ok_or(CachingServiceError::NoText),
