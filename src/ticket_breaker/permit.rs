@@ -1,4 +1,4 @@
-//! A PassTicket that a request carries, and whose answer the [breaker](super) waits for.
+//! A PassTicket that was permitted. The [breaker](super) awaits the answer to its request.
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ impl Watched {
     }
 }
 
-/// The facts about a request with a ticket that the breaker needs when the answer arrives.
+/// The record of a request with a ticket. The breaker needs it when the answer arrives.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) watched: Watched,
@@ -47,7 +47,6 @@ impl Sent {
         Self { watched: Watched { class: permit.class, proof }, permit: Some(Arc::new(permit)) }
     }
 
-    /// Records that the gateway begins to send the ticket.
     pub(crate) fn set_sent(&self) {
         if let Some(permit) = &self.permit {
             permit.is_sent.store(true, Ordering::Release);

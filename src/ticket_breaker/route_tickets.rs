@@ -62,11 +62,8 @@ struct Route {
 
 /// The result of [`RouteTickets::try_now`].
 pub(crate) enum Tried {
-    /// The ticket may be sent.
     Send(Sent),
-    /// The ticket must wait.
     Wait,
-    /// No ticket may be sent.
     Stopped(GenerateError),
 }
 
@@ -97,7 +94,6 @@ impl RouteTickets {
         }
     }
 
-    /// Decides without waiting.
     #[inline]
     pub(crate) fn try_now(&self, user: UserId, class: PathClass) -> Tried {
         let OwnTickets { shared, gate, .. } = &self.0.tickets;
@@ -108,7 +104,6 @@ impl RouteTickets {
         self.0.tickets.try_unproven(user, class)
     }
 
-    /// Waits until the ticket may be sent.
     pub(crate) async fn wait(self, user: UserId, class: PathClass) -> Result<Sent, GenerateError> {
         self.0.tickets.wait(user, class).await
     }
@@ -285,7 +280,7 @@ impl OwnTickets {
         }
     }
 
-    /// Applies an answer. `None` means that the answer says nothing about the ticket.
+    /// Applies an answer. If `outcome` is `None`, the answer does not show whether the service accepts the ticket.
     #[cold]
     fn settle(
         &self,
@@ -318,7 +313,6 @@ impl OwnTickets {
     }
 }
 
-/// The answer of the other nodes.
 enum OtherNodes {
     Send,
     AskAgain,

@@ -2,7 +2,6 @@
 
 use crate::metrics::{Label, LabelName};
 
-/// The reason why the gateway closed a connection, or ended a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
     /// The connection had been idle longest, or it was stalled. It was closed for a new client, or because the process

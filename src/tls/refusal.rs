@@ -1,4 +1,4 @@
-//! The requests that the gateway refuses at a limit, and the answers to them.
+//! The answers to requests that the gateway refuses at a limit.
 
 use std::time::Duration;
 
@@ -28,9 +28,9 @@ pub(super) enum Refusal {
 impl Refusal {
     /// Returns the answer to the client.
     ///
-    /// If one address has too many requests, the status is 429, and not 503. After a 503, a load balancer could
-    /// conclude that the gateway is down for all clients. A client such as Apache HttpClient repeats a request after
-    /// both statuses.
+    /// If one address has too many requests, the status is 429. After a 503, a load balancer could conclude that the
+    /// gateway is down for all clients. A client such as Apache HttpClient repeats a request after a 429 as well as
+    /// after a 503.
     pub(super) fn response(self) -> Response<Bytes> {
         let (message, status) = match self {
             Self::RequestsPerAddress => {

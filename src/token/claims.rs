@@ -25,7 +25,7 @@ pub(super) const ISSUER_JWT: &str = "APIML";
 /// `iss` of a token of z/OSMF (IBM's management server on z/OS). The comparison ignores case, as in API ML.
 #[cfg(feature = "remote")]
 pub(super) const ISSUER_ZOSMF: &str = "zOSMF";
-/// `iss` of a Personal Access Token (PAT). The comparison ignores case.
+/// `iss` of a PAT. The comparison ignores case.
 pub(super) const ISSUER_PAT: &str = "APIML_PAT";
 
 /// The claims of a token. Each claim except `aud` has exactly one JSON type. Parsing fails if a number is written as a

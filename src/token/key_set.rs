@@ -55,7 +55,6 @@ impl KeySet {
         }
     }
 
-    /// Reads a JWK set.
     pub(super) fn parse(json: &[u8]) -> Result<Self, KeySetError> {
         #[derive(Deserialize)]
         struct Document {
@@ -198,14 +197,13 @@ fn coordinate(jwk: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(jwk.get(name)?.as_str()?).ok()
 }
 
-/// Reads an RSA key of 2048 to 8192 bits, and returns it in DER.
 fn rsa(jwk: &Map<String, Value>) -> Option<Vec<u8>> {
     let key = rsa_public_key(number(jwk, "n")?, number(jwk, "e")?).ok()?;
     Some(key.as_ref().to_vec())
 }
 
-/// Reads a key on the curve P-256 or P-384 (RFC 7518 §6.2.1). Returns its algorithm and its uncompressed point. The
-/// library aws-lc later checks that the point is on the curve.
+/// Reads a key on the curve P-256 or P-384 (RFC 7518 §6.2.1). Returns its algorithm and its uncompressed point. This
+/// function does not check that the point is on the curve. The library aws-lc checks it later.
 fn elliptic(jwk: &Map<String, Value>) -> Option<(Vec<Algorithm>, Vec<u8>)> {
     let (algorithm, len) = match jwk.get("crv")?.as_str()? {
         "P-256" => (Algorithm::Es256, 32),

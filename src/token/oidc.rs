@@ -20,7 +20,7 @@ use crate::{
 /// The maximum number of audiences of a token.
 const MAX_AUDIENCES: usize = 64;
 
-/// An OpenID Connect provider whose tokens are accepted. It can also be another OAuth 2.0 server that issues JWTs.
+/// An OpenID Connect provider, or another OAuth 2.0 server that issues JWTs, whose tokens are accepted.
 ///
 /// A token is accepted if all of these are true:
 ///
@@ -29,7 +29,7 @@ const MAX_AUDIENCES: usize = 64;
 /// - One of the provider's own keys has signed it, with one of the accepted algorithms.
 /// - `aud` contains one of the audiences.
 /// - If `aud` has several values, or if authorized parties are set, the claim `azp` is one of the authorized parties.
-///   If none are set, the audiences are the authorized parties (OpenID Connect Core §3.1.3.7).
+///   If no authorized parties are set, the audiences are the authorized parties (OpenID Connect Core §3.1.3.7).
 /// - Its header has no critical extension (`crit`). Its type (`typ`) is absent, or one of `JWT`, `at+jwt`,
 ///   `application/jwt` and `application/at+jwt`.
 /// - It has not expired, and the times in `nbf` and `iat` are at most one minute in the future.
@@ -209,7 +209,7 @@ impl OidcIssuer {
         let expires_at = Timestamp::from_secs(expires_at);
         let verified = ExternalClaims::new(user, self.issuer.as_str(), expires_at);
         let mut verified = self.keep_values(verified, claims)?;
-        // The token exchange needs these claims (RFC 8693 §4.1, §4.4). Most tokens have neither.
+        // The token exchange needs these claims (RFC 8693 §4.1, §4.4).
         for name in ["act", "may_act"] {
             if let Some(claim) = claims.claim(name)? {
                 verified = verified.with_claim(name, claim.value().ok_or(TokenError::Malformed)?);
@@ -305,7 +305,6 @@ impl OidcIssuer {
     }
 }
 
-/// Returns the string in a claim that names the user.
 fn name_of_user<'a>(claim: Claim<'a>, field: &str) -> Result<Cow<'a, str>, TokenError> {
     if let Some(text) = claim.text() {
         return Ok(text);
@@ -355,8 +354,8 @@ fn has_verified_email(claims: &Payload<'_>) -> Result<bool, TokenError> {
         .is_some_and(|claim| claim.is_true() || claim.text().is_some_and(|text| text == "true")))
 }
 
-/// Reads a claim with a time in whole seconds. If the claim has another type, this is an error. So a wrong type cannot
-/// skip the check of this time.
+/// Reads a claim with a time in whole seconds. Returns an error if the claim has another type, so that a wrong type
+/// cannot skip the check of this time.
 fn seconds(claims: &Payload<'_>, name: &str) -> Result<Option<u64>, TokenError> {
     let Some(claim) = claims.claim(name)? else { return Ok(None) };
     let error = || problem(&format!("{name} is not an integer, or is negative"));
