@@ -536,7 +536,7 @@ struct RunningTunnel<'a> {
     tunnel: BoxTunnel,
     client: &'a ClientConnection,
     counted: &'a CountedConnection,
-    /// Whether the tunnel was told that the client certificate is no longer accepted.
+    /// Whether `revoke_certificate` of the tunnel was called.
     has_seen_revocation: bool,
 }
 

@@ -74,7 +74,7 @@ pub struct TrustedIssuers(Arc<Issuers>);
 #[derive(Clone)]
 struct Issuers {
     own: Rs256Verifier,
-    /// Asks API ML whether it still accepts a token. `None` if API ML is not asked.
+    /// `None` if API ML is not asked whether it still accepts a token.
     apiml: Option<IssuerCheck>,
     zosmf: Option<Zosmf>,
     providers: Vec<OidcIssuer>,
