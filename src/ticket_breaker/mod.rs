@@ -1,9 +1,9 @@
 //! Stops PassTickets before a z/OS user is revoked ([D42](crate::decisions#d42)).
 //!
-//! RACF counts a PassTicket that it refuses as a wrong password. Many sites revoke a user after the third wrong
-//! password in a row. So a wrong key or a wrong clock of the gateway would revoke every active user. A
-//! [`TicketBreaker`] watches the answers of services, and stops the making of PassTickets (*tickets*) in time. An
-//! APPLID is the name of a z/OS application. The breaker follows these rules:
+//! If RACF, a security product of z/OS, refuses a PassTicket, it counts a wrong password. Many sites revoke a user
+//! after the third wrong password in a row. So a wrong key or a wrong clock of the gateway would revoke every active
+//! user. A [`TicketBreaker`] watches the answers of services, and stops the making of PassTickets (*tickets*) in time.
+//! An APPLID is the name of a z/OS application. The breaker follows these rules:
 //!
 //! 1. Before a service has accepted a ticket of a user for a class of paths (see below), the user's tickets for these
 //!    paths are normally sent one at a time. The next ticket waits for the answer to the previous ticket, normally for

@@ -30,7 +30,7 @@ use crate::{
     passticket::{Applid, GenerateError, UserId},
 };
 
-/// How long a request waits at most for the answers to other requests.
+/// A request waits at most this long for the answers to other requests.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A waiting request asks the breaker again after this time at the latest. A ticket without an answer blocks the
@@ -47,7 +47,7 @@ const COMPARE_EVERY: u32 = 4;
 /// of the key was accepted recently.
 const USERS: u8 = machine::USERS as u8;
 
-/// The breaker, as the scheme of one route uses it.
+/// The breaker for the scheme of one route.
 #[derive(Clone)]
 pub(crate) struct RouteTickets(Arc<Route>);
 

@@ -42,7 +42,7 @@ pub(super) struct ClientTimeouts {
     /// The maximum time from the first byte to the last byte of the head of a request. This limit applies only to
     /// HTTP/1.1.
     pub(super) head: Duration,
-    /// The time in which a client must take a certain minimum number of bytes of a response.
+    /// Within this time, a client must take a minimum number of bytes of a response.
     pub(super) send: Duration,
 }
 

@@ -73,8 +73,8 @@ impl ClientSocket for ClientIo<TcpStream> {
         let mut byte = [0];
         match ready!(self.socket().poll_peek(cx, &mut ReadBuf::new(&mut byte)))? {
             0 => Poll::Ready(Ok(())),
-            // There are bytes before the end. The task does not wait for the end here: it polls the connection again
-            // when it can use these bytes.
+            // There are bytes before the end. No waker is registered for the end, because the task polls the connection
+            // again when it can use these bytes.
             _ => Poll::Pending,
         }
     }

@@ -55,8 +55,8 @@ impl OpenCertificates {
     }
 
     /// Changes the verifier, and revokes the connections whose certificates the new verifier does not accept. Returns
-    /// the number of these connections. The call takes about a tenth of a millisecond for each certificate that is in
-    /// use.
+    /// how many connections this call has revoked. The call takes about a tenth of a millisecond for each certificate
+    /// that is in use.
     pub(super) fn replace(&self, verifier: &ClientVerifier) -> usize {
         let mut table = self.table();
         if table.verifier.is_same(verifier) {

@@ -101,9 +101,9 @@ impl ResponseState {
 
     /// Returns whether hyper has neither read a part of the next request nor kept a part of the last response.
     ///
-    /// hyper does not report this, but it is certain if the last request had no body, and the data that hyper has read
-    /// ends with an empty line. Then all of this data belongs to that request: the incomplete head of another request
-    /// cannot end with an empty line, apart from empty lines before the head, which a server ignores (RFC 9112 §2.2).
+    /// hyper does not report this. But it is certain if the last request had no body, and the data that hyper has read
+    /// ends with an empty line: the incomplete head of a next request does not end with an empty line. (A server
+    /// ignores empty lines before a head, RFC 9112 §2.2.)
     pub(super) fn is_between_requests(&self) -> bool {
         self.awaits_head.load(Ordering::Relaxed)
             && !self.had_request_body.load(Ordering::Relaxed)

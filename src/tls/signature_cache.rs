@@ -1,7 +1,7 @@
 //! A cache of valid certificate signatures: see [the description](super#signature-cache).
 //!
-//! A result can be cached, because a signature that is valid for a public key and a message stays valid. Only valid
-//! signatures are cached.
+//! The result of a check can be cached, because a signature that is valid for a public key and a message stays valid.
+//! Only valid signatures are cached.
 
 use std::sync::LazyLock;
 

@@ -39,9 +39,9 @@ use crate::clock::Timestamp;
 /// The cache consists of shards, each with its own lock. The number of shards is the capacity of the cache divided by
 /// this weight, rounded up to a power of two.
 ///
-/// Rounding up less than doubles the number of shards. So if there are several shards, each can hold at least half of
-/// this weight. This is enough for the heaviest possible PAT, which has the maximum length and the shortest possible
-/// scopes. If there is only one shard, it has the whole capacity.
+/// Rounding up makes the number of shards less than twice as large. So if there are several shards, each can hold at
+/// least half of this weight. This is enough for the heaviest possible PAT, which has the maximum length and the
+/// shortest possible scopes. If there is only one shard, it has the whole capacity.
 const WEIGHT_PER_SHARD: usize = 2_048;
 
 pub(super) struct TokenCache {
@@ -195,10 +195,10 @@ impl TokenCache {
     }
 }
 
-/// Computes the weight of a token. A token weighs 1, which means less than 400 bytes of memory. A PAT weighs 1 more for
-/// every four scopes, and 1 more for every 400 bytes of the paths in its scopes. If the text of the PAT is kept, its
-/// bytes are added to the bytes of the paths. A token of another issuer weighs 1 more for every 400 bytes of its kept
-/// claims.
+/// Computes the weight of a token. Each token has at least the weight 1, which stands for less than 400 bytes of memory.
+/// A PAT weighs 1 more for every four scopes, and 1 more for every 400 bytes of the paths in its scopes. If the text of
+/// the PAT is kept, its bytes are added to the bytes of the paths. A token of another issuer weighs 1 more for every 400
+/// bytes of its kept claims.
 #[derive(Clone)]
 struct TokenWeight;
 

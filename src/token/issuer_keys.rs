@@ -303,7 +303,7 @@ impl IssuerKeys {
         self.may_fetch(remote, need) || needs_result && remote.is_running()
     }
 
-    /// Returns whether `need` is a reason for a fetch. [`Need::FreshSet`] is none while the set is younger than
+    /// Returns whether `need` is a reason for a fetch. [`Need::FreshSet`] is no reason while the set is younger than
     /// [`KeyRefresh::every`].
     fn is_wanted(&self, remote: &Remote, need: Need) -> bool {
         match (self.0.set.load().as_deref(), need) {

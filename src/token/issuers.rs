@@ -213,8 +213,8 @@ impl TrustedIssuers {
         }
     }
 
-    /// Verifies a token with the issuer `APIML` or `APIML_PAT`. `refused` is the error of our own keys, if they were
-    /// tried.
+    /// Verifies a token with the issuer `APIML` or `APIML_PAT`. `refused` is the error of the check with our own keys,
+    /// if they were tried.
     fn verify_apiml(
         &self,
         token: &str,

@@ -20,7 +20,7 @@ use crate::{
 /// The maximum number of audiences of a token.
 const MAX_AUDIENCES: usize = 64;
 
-/// An OpenID Connect provider, or another OAuth 2.0 server that issues JWTs, whose tokens are accepted.
+/// An OpenID Connect provider whose tokens are accepted, or another OAuth 2.0 server that issues JWTs.
 ///
 /// A token is accepted if all of these are true:
 ///
@@ -119,9 +119,9 @@ impl OidcIssuer {
         self
     }
 
-    /// Sets the claims that may name the user. The user is in the first claim of `fields` that the token contains. A
-    /// claim with the value `null` is treated as missing. If the value of this claim is not usable, the token is
-    /// refused, and no later claim is tried. If `fields` is empty, no token is accepted.
+    /// Sets the claims that may name the user. The first claim of `fields` that the token contains names the user. A
+    /// claim with the value `null` counts as missing. If the first claim has an unusable value, the token is refused,
+    /// and no later claim is tried. If `fields` is empty, no token is accepted.
     ///
     /// A field is the name of a claim, or a path into nested objects with dots between the names. If a claim has the
     /// whole field as its name, with the dots, this claim is used instead of the path. The value must be a string,

@@ -34,8 +34,7 @@ impl<'a> Payload<'a> {
         issuer.ok_or_else(|| TokenError::Claims("iss is missing, repeated or not a string".into()))
     }
 
-    /// # Errors
-    /// [`TokenError::Claims`] if the claim is repeated (RFC 7519 §4).
+    /// Returns [`TokenError::Claims`] if the claim is repeated (RFC 7519 §4).
     pub(super) fn claim(&self, name: &str) -> Result<Option<Claim<'a>>, TokenError> {
         let mut found = self.0.iter().filter(|(other, _)| other == name);
         match (found.next(), found.next()) {

@@ -115,8 +115,7 @@ fn is_allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()+=:@%/".contains(&byte)
 }
 
-/// # Errors
-/// [`ScopePathError`] if the path is malformed, or has more than one reading.
+/// Returns [`ScopePathError`] if the path is malformed, or has more than one reading.
 fn decoded(path: &str) -> Result<Cow<'_, str>, ScopePathError> {
     // `?` and `#` end a path in a URL, so a path can contain them only in encoded form.
     if path.contains(['?', '#']) {

@@ -189,8 +189,8 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
 
     fn not_found(&self, request: &Parts) -> Response<ResponseBody> {
         let path = request.uri.path();
-        // For a peer without a certificate, an endpoint and any other path have the same answer. So the peer does not
-        // learn which endpoints there are.
+        // Below `/zaas/scheme`, a peer without a certificate gets the same answer for each path. So it does not learn
+        // which endpoints there are.
         match SchemeKind::is_below(path) && !self.has_certificate(&request.extensions) {
             true => self.certificate_required(request),
             false => answer::not_found(path),

@@ -528,7 +528,7 @@ async fn the_expiry_of_the_token_closes_the_websocket_with_1008() {
         Gateway::start_with(service, |tunnels| tunnels.with_clock(for_tunnels), |server| server)
             .await;
     let token = gateway.issuer.login_token(&user("USER"), "domain").unwrap();
-    // The token expires in a tenth of a second.
+    // On this clock, the token expires in a tenth of a second.
     let almost = token.expires_at().as_millis() - 100;
     clock.set(tower_passticket::clock::Timestamp::from_millis(almost));
     let mut client = gateway.open(token.expose()).await;

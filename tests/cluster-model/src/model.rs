@@ -63,11 +63,11 @@ pub struct Cluster {
     pub revocations: u8,
     /// The duration of a lease, in ticks.
     pub lease: u8,
-    /// How often, at most, the current server loses data or is replaced by a replica.
+    /// The maximum number of losses of data: the current server loses data, or a replica replaces it.
     pub losses: u8,
     /// Whether a replica may replace the server.
     pub has_replica: bool,
-    /// How often, at most, nodes are killed and started again.
+    /// The maximum number of crashes: a node is killed and started again.
     pub crashes: u8,
     /// The maximum number of ticks. `None` means no maximum.
     pub ticks: Option<u8>,

@@ -106,7 +106,7 @@ fn the_protocol_fails_if_a_replaced_server_accepts_writes() {
     assert_needed(Rule::OldServerRefusesWrites, &SMALL);
 }
 
-/// So after a loss of data, the nodes that have the data must come back in time.
+/// After a loss of data, the nodes that have the data must come back in time.
 #[test]
 fn the_protocol_fails_if_unions_are_late() {
     assert_needed(Rule::UnionsArePrompt, &SMALL);
