@@ -365,8 +365,8 @@ async fn a_loss_of_data_begins_a_new_term() {
     let second = place.join(LEASE_TIME).await.unwrap();
     assert!(second.is_new && second.term != first.term);
 
-    // A restart also begins a new term, because nodes cannot know whether Redis has saved the last writes, as in this
-    // test.
+    // A restart also begins a new term, because nodes cannot know whether Redis has saved the last writes. In this
+    // test, Redis has saved them.
     place.publish(second.term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     redis.run(&["SAVE"]).ok();
     redis.start_again();

@@ -65,7 +65,6 @@ const CLOCK_PAUSE: Duration = Duration::from_secs(60);
 /// The list of the refusals of all nodes may lack the refusals of the last few seconds, up to this time.
 const LIST_DELAY: Duration = Duration::from_secs(5);
 
-/// A ticket that a caller wants to send.
 #[derive(Clone, Debug)]
 pub(super) struct Ask<'a> {
     pub(super) user: UserId,
@@ -79,7 +78,6 @@ pub(super) struct Ask<'a> {
     pub(super) is_proven: bool,
 }
 
-/// The decision whether a ticket may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// The ticket may be sent. The caller must report the answer with this number.
@@ -180,7 +178,6 @@ pub(super) enum Change {
     },
 }
 
-/// The state of all users and APPLIDs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Machine {
     users: HashMap<UserId, Vec<Personal>>,

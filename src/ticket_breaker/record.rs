@@ -96,7 +96,6 @@ impl Stop {
     }
 }
 
-/// A stop because of the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClockStop {
     pub(super) next: Timestamp,

@@ -263,7 +263,7 @@ impl Shared {
         ticket: SharedTicket,
         outcome: SharedOutcome,
     ) {
-        // If a request ends after its runtime, no task can run. The answer is then not reported.
+        // If the runtime has already ended, no task can run, and the answer is not reported.
         let Ok(runtime) = Handle::try_current() else { return };
         let (told, this) = (others.settle(ticket, outcome), self.clone());
         runtime.spawn(async move {

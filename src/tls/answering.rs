@@ -43,7 +43,6 @@ pin_project! {
 }
 
 impl<F, B> Answering<F, B> {
-    /// Waits for the response to an HTTP/1.1 request.
     pub(super) fn http1(future: F, request: RequestFraming, client: Arc<ClientConnection>) -> Self {
         Self { stage: Stage::Called { future }, request, client: Some(client) }
     }

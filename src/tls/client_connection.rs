@@ -59,7 +59,6 @@ const AT_SERVICE: u64 = 1 << 16;
 /// Each begin and each end of a request adds this value to [`ClientConnection::requests`].
 const CHANGE: u64 = 1 << 32;
 
-/// The side that a request in flight waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitsFor {
     Service,
@@ -77,7 +76,6 @@ pub(super) enum Eviction {
     Stalled,
 }
 
-/// One connection of a client.
 #[derive(Debug)]
 pub(super) struct ClientConnection {
     shared: Shared,

@@ -59,9 +59,9 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 /// responses. If no connection is idle, the server closes a stalled connection: one that waits for its client, while
 /// the client sends and takes almost nothing. If no connection is stalled, the new connection waits up to one second
 /// for a place. If it gets none, the server closes it. At most 64 connections of a server wait. If an address already
-/// has its maximum of connections, the server closes only an idle or stalled connection of this address, and the new
-/// connection does not wait. An IPv6 network of 64 bits counts as one address, because a host can choose any address in
-/// its network. The limit of connections of one address does not apply to trusted proxies.
+/// has its maximum of connections, the server closes an idle or stalled connection of this address. If there is none,
+/// it closes the new connection, which does not wait. An IPv6 network of 64 bits counts as one address, because a host
+/// can choose any address in its network. The limit of connections of one address does not apply to trusted proxies.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};

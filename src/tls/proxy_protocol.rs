@@ -30,7 +30,6 @@ const MAX_LENGTH: usize = V2_FIXED_LENGTH + V2_MAX_REST;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyHeader {
-    /// The proxy forwards a connection.
     Forwarded {
         source: SocketAddr,
         /// The address to which the client connected.
@@ -50,7 +49,6 @@ pub(super) enum Parsed {
     },
 }
 
-/// The reason why the bytes are not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(super) enum Malformed {
     /// The bytes start neither as version 1 nor as version 2.

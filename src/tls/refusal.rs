@@ -14,14 +14,12 @@ use crate::{
 /// The time that a client should wait before it repeats a request that was refused.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The address of the client has too many requests in flight.
     RequestsPerAddress,
     /// The headers of all requests in flight would take too much memory.
     HeaderMemory,
-    /// The headers of the request are too large.
     HeadersTooLarge,
 }
 

@@ -353,7 +353,6 @@ impl Server {
     }
 }
 
-/// The settings for the next connection.
 struct CurrentServing {
     serving: Arc<Serving>,
     handle: Option<SettingsHandle>,
@@ -386,7 +385,7 @@ fn run_tunnel(ended: Result<Option<OpenTunnel>, JoinError>, tunnels: &mut JoinSe
     }
 }
 
-/// See [`MAX_UNSENT`].
+/// See `MAX_UNSENT`.
 fn keep_little_unsent(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     if let Err(error) = SockRef::from(listener).set_tcp_notsent_lowat(MAX_UNSENT) {
@@ -407,7 +406,7 @@ fn keep_alive(listener: &TcpListener) {
 /// Handles an error of `accept`, after which the listener can still be used. If a client closed its connection before
 /// the server accepted it, the server continues immediately. If there are too many open files or there is too little
 /// memory, the server closes the longest idle connection. If no connection is idle, it closes a stalled one. Then the
-/// server waits a moment, until the file of the closed connection is free.
+/// server waits a moment, so that the closed connection can free its file.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     if is_closed_by_client(error) {
         return;

@@ -22,7 +22,6 @@ pub(super) enum SignatureCache {
 }
 
 impl SignatureCache {
-    /// Returns the crypto provider aws-lc-rs, with or without the cache.
     pub(super) fn provider(self) -> CryptoProvider {
         match self {
             Self::Off => aws_lc_rs::default_provider(),

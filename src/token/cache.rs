@@ -176,7 +176,6 @@ impl TokenCache {
         let guard = match self.tokens.get_value_or_guard(hash, Some(Duration::ZERO)) {
             GuardResult::Value(verified) => return Ok(verified),
             GuardResult::Guard(guard) => Some(guard),
-            // Another thread is verifying this token.
             GuardResult::Timeout => match self.tokens.get_value_or_guard(hash, None) {
                 GuardResult::Value(verified) => return Ok(verified),
                 // The check of the other thread has failed. The guard is dropped here, so that all waiting threads

@@ -65,7 +65,6 @@ impl SigningKey {
         self.public.clone()
     }
 
-    /// Returns the encoded header of tokens that this key signs.
     pub(super) fn header(&self) -> &str {
         self.public.header()
     }
@@ -210,7 +209,6 @@ impl VerifyingKey {
         self.public.as_ref() == other.public.as_ref()
     }
 
-    /// Returns the encoded header of tokens that the matching [`SigningKey`] signs.
     pub(super) fn header(&self) -> &str {
         &self.header
     }

@@ -26,7 +26,6 @@ const MAX_LEN: usize = 64 * 1024;
 /// The maximum length of the id of a key, in bytes.
 const MAX_ID: usize = 256;
 
-/// The keys of one issuer.
 pub(super) struct KeySet {
     keys: Vec<Key>,
 }
@@ -115,7 +114,6 @@ impl KeySet {
     }
 }
 
-/// The result of [`KeySet::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signature {
     Good,

@@ -16,7 +16,6 @@ pub(crate) const PAT_PREFIX: &str = "zowepat_";
 /// The number of hexadecimal digits of the checksum.
 const CHECKSUM_LEN: usize = 8;
 
-/// A token that a client has sent.
 #[derive(Clone, Copy)]
 pub(super) struct SentToken<'a> {
     /// The compact form (RFC 7515 §3.1), which is not verified yet. Fingerprints, caches and other programs use only

@@ -68,7 +68,6 @@ impl<'de> Deserialize<'de> for Payload<'de> {
     }
 }
 
-/// The value of a claim.
 #[derive(Clone, Copy)]
 pub(super) struct Claim<'a>(&'a str);
 

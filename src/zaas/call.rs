@@ -57,7 +57,6 @@ pub(super) struct Call {
 pub(super) enum BadCall {
     /// The method is neither `POST` nor `OPTIONS`.
     Method,
-    /// The method is `OPTIONS`.
     Options,
     /// The content type of the body is absent, or is not JSON.
     ContentType,

@@ -377,7 +377,7 @@ async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
             let stream = BufReader::new(transport.connect(address).await);
             clients.spawn(ask_until_closed(stream, answered.clone()));
         }
-        // In each round, the shutdown begins in other states of the clients.
+        // The time differs in each round. So the clients are in different states when the shutdown begins.
         sleep(Duration::from_micros(20_000 + 137 * round as u64 % 5_000)).await;
         shut_down.send(()).unwrap();
         while let Some(lost) = clients.join_next().await {
@@ -502,7 +502,7 @@ async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered()
     }
 }
 
-/// This also holds for connections that the server has aborted.
+/// When `run` returns, no connection counts as open, even if the server has aborted connections.
 #[tokio::test]
 async fn after_a_shutdown_no_connection_is_counted_as_open() {
     let answer = service_fn(async |request: Request<Incoming>| {

@@ -353,7 +353,7 @@ async fn a_refused_handshake_gets_an_http_error_status() {
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {headers}: {head}");
     }
     assert!(served.try_recv().is_err(), "the service got a handshake that the gateway refused");
-    // The page has the gateway's own origin, so the gateway accepts the handshake. But the service refuses it.
+    // The origin is the gateway's own, so the gateway accepts the handshake. But the service refuses it.
     let headers = format!("{HANDSHAKE}origin: http://localhost\r\n");
     let (head, _) = Client::send(gateway.address, "/open/chat", &headers).await;
     assert!(head.starts_with("HTTP/1.1 404 "), "{head}");

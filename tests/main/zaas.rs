@@ -239,7 +239,8 @@ async fn a_gateway_relays_the_auth_api() {
     let forged = ClientRequest::new().header("client-cert", "MIIC");
     assert_eq!(gateway.relay(Method::POST, &login, &forged, "").await.status, 400);
 
-    // The origin of the page is the address of the gateway that the browser has requested, or another site.
+    // The first page comes from the address of the gateway that the browser has requested. The second page comes from
+    // another site.
     for (origin, status) in [("https://gw:7554", 204), ("https://evil.example.com", 403)] {
         let page = json().header("host", "gw:7554").header("origin", origin);
         let answer = gateway.relay(Method::POST, &login, &page, credentials).await;
