@@ -34,8 +34,8 @@ pub(super) const MAX_PAIRS: usize = 10_000;
 /// The maximum number of path classes that the record of a user or of a key keeps.
 pub(super) const MAX_CLASSES: usize = 32;
 
-/// For this time after a ticket was sent, its missing answer counts like a refusal when the breaker decides about other
-/// tickets of the same user and APPLID. Most services refuse a ticket within this time.
+/// A ticket without an answer counts like a refusal for this time after it was sent. It counts when the breaker decides
+/// about other tickets of the same user and APPLID. Most services refuse a ticket within this time.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// If the key is wrong, a service may refuse a ticket up to this long after the ticket was sent. So while the key is
@@ -89,8 +89,8 @@ pub(super) enum Decision {
     Stopped(Stopped),
 }
 
-/// A ticket waits for the answers to other tickets: those of the same user (`User`), or those of other users for the
-/// same APPLID (`Applid`).
+/// The answers that a ticket waits for. `User`: the answers to other tickets of the same user. `Applid`: the answers to
+/// tickets of other users for the same APPLID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitFor {
     User,

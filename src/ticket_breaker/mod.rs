@@ -5,14 +5,15 @@
 //! user. A [`TicketBreaker`] watches the answers of services, and stops the making of PassTickets (*tickets*) in time.
 //! An APPLID is the name of a z/OS application. The breaker follows these rules:
 //!
-//! 1. Before a service has accepted a ticket of a user for a class of paths (see below), the user's tickets for these
-//!    paths are normally sent one at a time. The next ticket waits for the answer to the previous ticket, normally for
-//!    at most ten seconds. So normally, only one wrong ticket of a user is sent, even if the user has many requests at
-//!    the same time.
-//! 2. One refused ticket (or two, if [`TicketLimits`] says so) stops the tickets of this user for this APPLID, except
-//!    for classes of paths that a success has proven (see below). After the first refusal, one ticket is tried after a
-//!    pause. After the second refusal, no ticket is tried. The stop then ends if an administrator resumes the tickets,
-//!    if the key is changed, or if tickets on proven paths show that the key is right.
+//! 1. Before a service has accepted a ticket of a user for a class of paths (see below), the gateway normally sends the
+//!    user's tickets for these paths one at a time. The next ticket waits for the answer to the previous ticket,
+//!    normally for at most ten seconds. So normally, only one wrong ticket of a user is sent, even if the user has many
+//!    requests at the same time.
+//! 2. One refused ticket stops the tickets of this user for this APPLID. (With another [`TicketLimits`], two refused
+//!    tickets do.) Classes of paths that a success has proven are not stopped (see below). After the first refusal, one
+//!    ticket is tried after a pause. After the second refusal, no ticket is tried. Then the stop ends when an
+//!    administrator resumes the tickets, when the key is changed, or when tickets on proven paths show that the key is
+//!    right.
 //! 3. If three different users are refused and no ticket is accepted in between, the tickets of all users with this key
 //!    are stopped. If three users are refused on one class of paths and no ticket for this class is accepted in
 //!    between, the tickets for this class are stopped. After a pause, one ticket is tried.

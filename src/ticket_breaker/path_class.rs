@@ -1,8 +1,8 @@
 //! Classes of paths: all paths that begin in the same way are one class.
 
-/// The paths of a route that begin in the same way: the first segment after the prefix of the route begins with the
-/// same eight bytes. A segment of fewer than eight bytes must be the same as a whole. For example, with the prefix
-/// `/svc/api/v1`, the paths `/svc/api/v1/jobs/1` and `/svc/api/v1/jobs/2` have the same class. The path
+/// The paths of a route that begin in the same way. Two paths have the same class if their first segments after the
+/// prefix of the route begin with the same eight bytes. Segments of fewer than eight bytes must be equal. For example,
+/// with the prefix `/svc/api/v1`, the paths `/svc/api/v1/jobs/1` and `/svc/api/v1/jobs/2` have the same class. The path
 /// `/svc/api/v1/files` has another class.
 ///
 /// A service may check PassTickets on some paths only. So if a service accepts a PassTicket on a path, this success

@@ -68,8 +68,8 @@ impl Sent {
     }
 }
 
-/// A reservation of the breaker. If a permit is dropped before [`settle`](Self::settle) was called, the outcome is
-/// `Unknown` if the ticket was sent, and `NotSent` if it was not sent.
+/// A reservation of the breaker. If a permit is dropped without a call of [`settle`](Self::settle), the outcome depends
+/// on the ticket: `Unknown` if it was sent, otherwise `NotSent`.
 pub(super) struct Permit {
     pub(super) shared: Arc<Shared>,
     pub(super) gate: Arc<Gate>,

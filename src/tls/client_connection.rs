@@ -143,8 +143,8 @@ impl ClientConnection {
         self.in_flight() == 0 && !self.is_blocked()
     }
 
-    /// Returns whether the connection waits for the client: the client does not take written bytes, or all requests in
-    /// flight wait for the client to take a response or to send a body.
+    /// Returns whether the connection waits for the client. This is so if the client does not take written bytes. It is
+    /// also so if there are requests in flight, and the client must take the response or send the body of each of them.
     pub(super) fn waits_for_client(&self) -> bool {
         let requests = self.requests.load(Ordering::Acquire) % CHANGE;
         self.is_blocked() || requests != 0 && requests < AT_SERVICE

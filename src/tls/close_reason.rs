@@ -21,7 +21,7 @@ pub(super) enum CloseReason {
     Stream,
     /// The client did not send the body of a request in time. The gateway answered with status 408.
     Receive,
-    /// The client certificate of the connection is no longer accepted: for example, it was revoked or has expired, or
+    /// The client certificate of the connection is no longer accepted. For example, it was revoked, it has expired, or
     /// the gateway no longer trusts its CA (certificate authority).
     Certificate,
 }

@@ -188,8 +188,8 @@ impl<'a> ConnectorBuilder<'a> {
     /// Sets how long to wait for a TCP connection. Default: 10 s. The addresses of a name are tried 250 ms apart, with
     /// alternating address families (RFC 8305). The limit includes the name resolution and the attempts for all
     /// addresses. The TCP connection and the TLS handshake together may take at most twice this time. The handshake
-    /// needs a limit, too: if a server program hangs, the kernel of its host still accepts TCP connections, but the
-    /// program does not answer the handshake.
+    /// needs a limit, too. If a server program hangs, its kernel still accepts TCP connections, but the program does
+    /// not answer the handshake.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }

@@ -93,17 +93,17 @@ impl ResponseState {
         !self.has_unflushed.load(Ordering::Relaxed)
     }
 
-    /// Records whether hyper waits for the head of a request: it waits for data, and has read nothing yet, or has last
-    /// read bytes that end like a head.
+    /// Records whether hyper waits for the head of a request. It does if it waits for data, and either has read nothing
+    /// yet, or has last read the end of a head.
     pub(super) fn set_awaits_head(&self, awaits_head: bool) {
         self.awaits_head.store(awaits_head, Ordering::Relaxed);
     }
 
     /// Returns whether hyper has neither read a part of the next request nor kept a part of the last response.
     ///
-    /// hyper does not report this. But it is certain if the last request had no body, and the data that hyper has read
-    /// ends with an empty line: the incomplete head of a next request does not end with an empty line. (A server
-    /// ignores empty lines before a head, RFC 9112 §2.2.)
+    /// hyper does not report this. But two facts prove it: the last request had no body, and the data that hyper has
+    /// read ends with an empty line. If this data contained a part of the next head, it would not end with an empty
+    /// line. (A server ignores empty lines before a head, RFC 9112 §2.2.)
     pub(super) fn is_between_requests(&self) -> bool {
         self.awaits_head.load(Ordering::Relaxed)
             && !self.had_request_body.load(Ordering::Relaxed)

@@ -178,8 +178,8 @@ impl Server {
     /// [`ConnectionInfo::local`](crate::connection::ConnectionInfo::local) then contain the addresses of this header. A
     /// connection is closed if it has no valid header, or if its peer is not one of `proxies`. Default: no header.
     ///
-    /// If the header says that the proxy itself is the client (`LOCAL`), or that the proxy does not know the addresses
-    /// (`UNKNOWN`), the peer is the proxy.
+    /// In two cases, the peer is the proxy: the header says that the proxy itself is the client (`LOCAL`), or that the
+    /// proxy does not know the addresses (`UNKNOWN`).
     #[must_use]
     pub fn with_proxy_protocol(self, proxies: TrustedProxies) -> Self {
         Self { settings: self.settings.with_proxy_protocol(proxies), ..self }

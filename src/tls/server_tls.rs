@@ -195,10 +195,10 @@ impl<'a> ServerTlsBuilder<'a> {
 
     /// Checks client certificates with the certificate revocation lists (CRLs) of a PEM document.
     ///
-    /// Each certificate of the client's chain, except the trusted CA certificate, must pass two checks: its issuer has
-    /// a current list, and the certificate is not in this list. So the connection is also refused if the issuer has no
-    /// list, or if the list has expired (its `nextUpdate` has passed). A client without a certificate can still
-    /// connect.
+    /// Two checks apply to each certificate of the client's chain, except the trusted CA certificate: its issuer must
+    /// have a current list, and the certificate must not be in this list. So the connection is also refused if the
+    /// issuer has no list, or if the list has expired (its `nextUpdate` has passed). A client without a certificate can
+    /// still connect.
     ///
     /// TLS sessions are not resumed, because a resumed session does not check the certificate again. Without
     /// [client authorities](Self::with_client_authorities), the lists have no effect.

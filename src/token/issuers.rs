@@ -28,8 +28,8 @@ use crate::clock::Timestamp;
 /// The verifier looks for old keys of the issuers at most once in this number of seconds.
 const LOOK_EVERY_SECS: u64 = 30;
 
-/// The [`TokenVerifier`] for tokens of several issuers: this crate, API ML (Zowe's API Mediation Layer), z/OSMF (IBM's
-/// management server on z/OS) and OpenID Connect providers.
+/// The [`TokenVerifier`] for tokens of several issuers. These are this crate, API ML (Zowe's API Mediation Layer),
+/// z/OSMF (IBM's management server on z/OS) and OpenID Connect providers.
 ///
 /// The claim `iss` of a token names the issuer. The token is accepted only if a key of this issuer has signed it
 /// (docs/decisions.md#d21). So a provider cannot sign a token of another issuer, such as a login token with `iss:

@@ -145,7 +145,7 @@ impl OidcIssuer {
     ///
     /// `claim` is a name or a path with dots, as in [`with_user_id_fields`](Self::with_user_id_fields). The claim may
     /// be a text or a list of texts. A text in `scope` (RFC 8693 §4.2) or `scp` (Entra ID) is a list whose items are
-    /// separated by spaces. A text in any other claim is one value, even if it contains spaces: otherwise, the group `x
+    /// separated by spaces. A text in any other claim is one value, even if it contains spaces. Otherwise, the group `x
     /// admin` would count as the group `admin`. Values that are not texts are not kept.
     #[must_use]
     pub fn with_kept_value(

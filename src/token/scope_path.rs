@@ -216,11 +216,11 @@ fn has_encoding(decoded: &str) -> bool {
     })
 }
 
-/// Returns whether some servers give a character another meaning. These are control characters, the backslash, the
-/// semicolon, and the characters that a conversion of the character set may turn into one of `% . / ; \ ? #`. For
+/// Returns whether some servers give a character another meaning. Such characters are control characters, the backslash
+/// and the semicolon. A conversion of the character set may also turn other characters into one of `% . / ; \ ? #`. For
 /// example, the mappings of Unicode Standard Annex 15 turn some characters into a text that begins with one of these
-/// seven, or that contains a slash. In code pages of Japan and Korea, the yen and won signs have the code of the
-/// backslash.
+/// seven characters, or that contains a slash. In code pages of Japan and Korea, the yen and won signs have the code of
+/// the backslash.
 fn is_ambiguous(char: char) -> bool {
     let is_look_alike = matches!(
         char,

@@ -127,8 +127,8 @@ impl<C: Connect> Zosmf<C> {
     ///
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF refuses the old or the new password. The response does not say which of the
-    /// two. [`ZosmfError::Remote`] with the errors of [`Client::call_once`], or if z/OSMF reports an internal error,
-    /// cannot change passwords, or sends a response that this client does not know.
+    /// two. [`ZosmfError::Remote`] with the errors of [`Client::call_once`]. Also [`ZosmfError::Remote`] if z/OSMF
+    /// reports an internal error, cannot change passwords, or sends an unknown response.
     pub async fn change_password(
         &self,
         user: &UserId,

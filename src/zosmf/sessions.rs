@@ -21,8 +21,9 @@ const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should 
 const OPENED: u64 = 50_000;
 
 /// The [`ZosmfSession`]s of users, at most one for each user. A session is not used in the last minute before it
-/// expires. A session is removed when the user logs out, when a new session of the user replaces it, when there are too
-/// many sessions, or when [`get`](Self::get) finds that it expires within a minute. Clones share the sessions.
+/// expires. A session is removed when the user logs out, or when a new session of the user replaces it. It is also
+/// removed when there are too many sessions, or when [`get`](Self::get) finds that it expires within a minute. Clones
+/// share the sessions.
 #[derive(Clone)]
 pub struct ZosmfSessions {
     capacity: NonZeroUsize,
@@ -82,10 +83,10 @@ impl ZosmfSessions {
         None
     }
 
-    /// Stores `session` for `user`. Returns the sessions that this call removes and that have not expired: the earlier
-    /// session of the user, and a session that was evicted because there are too many. The caller should end them at
-    /// z/OSMF. If `session` contains a token of the earlier session, this token is still needed. So the returned
-    /// session lacks this token.
+    /// Stores `session` for `user`. This call may remove the earlier session of the user, and evict a session because
+    /// there are too many. It returns the removed sessions that have not expired. The caller should end them at z/OSMF.
+    /// If `session` contains a token of the earlier session, this token is still needed. So the returned session lacks
+    /// this token.
     #[must_use = "the sessions are valid at z/OSMF until they are ended there"]
     pub fn keep(
         &self,

@@ -368,8 +368,8 @@ async fn get_10_000(stack: &Stack, authorization: &[HeaderValue]) {
     tasks.join_all().await;
 }
 
-/// The test needs many users: the service accepts each PassTicket only once, and while the clock stands still, each
-/// user can get only 61 PassTickets.
+/// The test needs many users. The service accepts each PassTicket only once, and the clock of the test stands still. So
+/// each user can get only 61 PassTickets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its_connections() {
     let service = Arc::<Closing>::default();
