@@ -194,10 +194,10 @@ impl TokenCache {
     }
 }
 
-/// Computes the weight of a token. Each token has at least the weight 1, which stands for less than 400 bytes of memory.
-/// A PAT weighs 1 more for every four scopes, and 1 more for every 400 bytes of the paths in its scopes. If the text of
-/// the PAT is kept, its bytes are added to the bytes of the paths. A token of another issuer weighs 1 more for every 400
-/// bytes of its kept claims.
+/// Computes the weight of a token. Each token has at least the weight 1, which stands for less than 400 bytes of
+/// memory. A PAT weighs 1 more for every four scopes, and 1 more for every 400 bytes of the paths in its scopes. If the
+/// text of the PAT is kept, its bytes are added to the bytes of the paths. A token of another issuer weighs 1 more for
+/// every 400 bytes of its kept claims.
 #[derive(Clone)]
 struct TokenWeight;
 

@@ -35,8 +35,8 @@ struct Key {
     /// The accepted algorithms, each with the key in the form for this algorithm. The header of a token cannot select
     /// any other algorithm.
     by_algorithm: Vec<(Algorithm, ParsedPublicKey)>,
-    /// The hash of the public key, the id and the algorithms. For a key from [`KeySet::of`], the hash of only the public
-    /// key.
+    /// The hash of the public key, the id and the algorithms. For a key from [`KeySet::of`], the hash of only the
+    /// public key.
     fingerprint: [u8; 32],
 }
 

@@ -38,8 +38,8 @@ pub enum Rule {
     Union,
     /// A node that has no lease when it joins a new term waits for the unions of the other nodes.
     WaitForUnionOfOthers,
-    /// A node first needs a lease in a term. Only then does it write to its file that it follows this term. So if a node
-    /// is killed while it waits, it waits again after its restart.
+    /// A node first needs a lease in a term. Only then does it write to its file that it follows this term. So if a
+    /// node is killed while it waits, it waits again after its restart.
     WaitSurvivesRestart,
     /// A barrier waits for each node. If the lease of a node has not changed for a lease time, the node counts as dead,
     /// and the barrier no longer waits for it.
