@@ -43,7 +43,6 @@ impl NewTunnel {
         Self(Arc::new(Mutex::new(Some(tunnel))))
     }
 
-    /// Takes the tunnel. Returns `None` if it was already taken.
     pub(crate) fn take(&self) -> Option<BoxTunnel> {
         mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

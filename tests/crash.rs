@@ -1,9 +1,9 @@
 //! Tests that a revocation survives `kill -9` at any moment after `DurableStore` has returned `Ok` for it.
 //!
-//! The test starts its own program as a child process. The child records revocations in a file. When the store has
-//! returned `Ok` for a revocation, the child prints the number of this revocation. The test kills the child, opens the
-//! file, and checks each revocation whose number any child has printed so far. The environment variable `CRASH_ROUNDS`
-//! sets how often the test repeats this (default: 50).
+//! The test starts its own program as a child process. The child records revocations in a file. After the store has
+//! returned `Ok` for a revocation, the child prints the number of this revocation. The test kills the child and opens
+//! the file. Then it checks each revocation whose number this child or an earlier child has printed. The environment
+//! variable `CRASH_ROUNDS` sets the number of repetitions (default: 50).
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
@@ -45,8 +45,7 @@ fn signing_key() -> SigningKey {
     SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap()
 }
 
-/// Issues `count` personal access tokens (PATs). Each has a different user and a different service, so that each
-/// revocation affects only one PAT.
+/// Issues Personal Access Tokens (PATs) for different users and services, so that each revocation affects only one PAT.
 fn issue(directory: &Path, count: usize) {
     let issuer = TokenIssuer::new(signing_key());
     let pats: Vec<_> = (0..count)
@@ -125,23 +124,22 @@ async fn child() {
     thread::sleep(Duration::from_secs(60));
 }
 
-/// Returns the command that runs the function `name` of this file in a child process.
 fn child_process(name: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", name, "--nocapture", "--quiet"]).stdout(Stdio::piped());
     command
 }
 
-/// The moment at which the delay before the kill of a child begins.
+/// When the delay before the kill begins.
 #[derive(PartialEq)]
 enum Start {
-    /// The start of the process.
+    /// At the start of the process.
     Running,
-    /// The child has printed `ready`.
+    /// When the child has printed `ready`.
     Ready,
 }
 
-/// Runs a child, and kills it after `delay`. Returns the numbers that the child has printed.
+/// Returns the numbers that the child has printed.
 fn kill_after(mut command: Command, start: Start, delay: Duration) -> Vec<usize> {
     let mut child = command.spawn().unwrap();
     let mut output = child.stdout.take().unwrap();
@@ -205,7 +203,7 @@ fn acknowledged_revocations_survive_a_kill() {
 const ROTATE: &str = "TOWER_PASSTICKET_ROTATE_DIRECTORY";
 
 /// Runs in the child process of [`a_kill_leaves_exactly_one_token_of_a_rotated_chain`]. It replaces the active token of
-/// the user by a new one, again and again, and prints the number of each token that is stored.
+/// the user again and again, and prints the number of each new token that is stored.
 #[tokio::test]
 async fn rotating_child() {
     let Some(directory) = env::var_os(ROTATE) else { return };

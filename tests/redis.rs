@@ -49,7 +49,6 @@ use tower_passticket::{
 };
 use zeroize::Zeroizing;
 
-/// How long a call of `follow` waits in these tests.
 const WAIT: Duration = Duration::from_millis(100);
 const LEASE_TIME: Duration = Duration::from_secs(3);
 
@@ -120,7 +119,6 @@ async fn image(place: &RedisPlace, term: &Term) -> Vec<Record> {
     }
 }
 
-/// Calls `call` until it succeeds, as a node does after a failure.
 async fn until_ok<T, F>(mut call: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, CoordinatorError>>,
@@ -172,8 +170,8 @@ async fn records_reach_the_log_and_the_image_once() {
     assert_eq!(place.publish(term.clone(), node("b"), lower).await.unwrap(), first);
     assert_eq!(entries(&place, &term, first).await, []);
 
-    // Numbers are compared as numbers, not as strings: 1000 is more than 999. A `RuleOfNow`, which takes effect at the
-    // current time, is always appended.
+    // The script compares numbers, and not strings: 1000 is more than 999. It always appends a `RuleOfNow`, which takes
+    // effect at the current time.
     let rule = Record::RuleOfNow(user(7));
     let changes = vec![token(2, 999), token(2, 1_000), rule.clone(), token(1, 1_001)];
     let last = place.publish(term.clone(), node("b"), changes.clone()).await.unwrap();
@@ -223,8 +221,8 @@ async fn removed_log_entries_are_reported_as_a_gap() {
     let follow = |after| place.follow(term.clone(), after, WAIT);
     assert_eq!(follow(LogPosition::START).await.unwrap(), Followed::Gap);
     assert_eq!(follow(positions[0]).await.unwrap(), Followed::Gap);
-    // The next entry still exists. But the entry at this position was removed, so Redis cannot tell whether entries
-    // between this position and the next entry are missing.
+    // The entry at this position was removed, and the next entry still exists. But Redis cannot know whether there were
+    // entries between them.
     assert_eq!(follow(positions[1]).await.unwrap(), Followed::Gap);
     assert_eq!(entries(&place, &term, positions[2]).await, []);
     redis.run(&["XTRIM", "tp:{prod}:log", "MAXLEN", "0"]).ok();
@@ -265,7 +263,7 @@ async fn leases_are_renewed_replaced_and_removed() {
             .contains(&lease("a", second, 1))
     );
 
-    // Another lease has replaced the lease `one`. `remove` does not remove this other lease.
+    // Another lease has replaced the lease `one`. `remove` must keep this other lease.
     place.remove(term.clone(), one).await.unwrap();
     assert_eq!(place.leases(term.clone()).await.unwrap().len(), 2);
     place.remove(term.clone(), lease("a", second, 1)).await.unwrap();
@@ -292,7 +290,8 @@ async fn records_that_are_not_needed_are_evicted() {
         })
         .unwrap()
     };
-    // The entry of an issued PAT is needed for 30 days after the expiry. Redis keeps it for at least a week longer.
+    // The entry of an issued PAT is needed for 30 days after the PAT has expired. Redis keeps it for at least a week
+    // longer.
     let entry = |expires_at: u64| {
         let mut bytes = vec![1, 1];
         let mut rest = expires_at;
@@ -396,8 +395,7 @@ async fn a_primary_that_was_a_replica_for_a_while_has_a_new_term() {
     assert_eq!(entries(&place, &term, last).await, []);
     first.wait_for_replicas(1);
 
-    // The second server becomes a primary, and the first server becomes its replica. Redis keeps the connection of the
-    // node open.
+    // The first server becomes a replica of the second server. Redis keeps the connection of the node open.
     second.run(&["REPLICAOF", "NO", "ONE"]).ok();
     place.publish(term.clone(), node("a"), vec![token(2, 2)]).await.unwrap();
     let port = second.port().to_string();
@@ -429,7 +427,7 @@ async fn sentinel_names_the_new_primary() {
     place.publish(term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     first.wait_for_replicas(1);
 
-    // The old primary is paused, not stopped. So it does not close its connections.
+    // The old primary is only paused, so it does not close its connections.
     first.pause();
     let began = Instant::now();
     let joined = until_ok(|| place.join(LEASE_TIME)).await;
@@ -536,8 +534,7 @@ async fn a_primary_with_too_few_replicas_refuses_writes_and_the_list_of_leases()
     let records = vec![token(1, 1)];
     let refused = place.publish(term.clone(), node("a"), records).await.unwrap_err();
     assert!(reason(refused).contains("min-replicas-to-write"));
-    // Other nodes may already use a new primary. The old primary does not have their new leases, so it must not list
-    // leases.
+    // Other nodes may already use a new primary. The old primary lacks their new leases, so it must not list leases.
     let refused = place.leases(term).await.unwrap_err();
     assert!(reason(refused).contains("min-replicas-to-write"));
 }
@@ -631,7 +628,6 @@ async fn the_largest_pats_of_a_user_reach_a_new_node() {
     let expected: HashSet<_> = records.iter().map(text).collect();
     let all = |records: &[Record]| records.iter().map(text).collect::<HashSet<_>>() == expected;
     assert!(all(&image(&place, &term).await));
-    // Reads the whole log.
     let (mut followed, mut position) = (Vec::new(), LogPosition::START);
     loop {
         let Followed::Entries(entries) = place.follow(term.clone(), position, WAIT).await.unwrap()
@@ -644,7 +640,7 @@ async fn the_largest_pats_of_a_user_reach_a_new_node() {
     }
     assert_eq!(followed, records);
 
-    // The first node reads the records. After a loss of data, it publishes them again, and the second node reads them.
+    // The first node reads the records. After a loss of data, it publishes them again. The second node then reads them.
     let directory = tempfile::tempdir().unwrap();
     let start = async |name: &str| {
         let store = DurableStore::create(directory.path().join(name)).unwrap();
@@ -697,7 +693,7 @@ async fn nodes_share_the_registry_of_issued_tokens() {
         other => panic!("{other:?}"),
     };
     let now = SystemClock.now();
-    // The second token may expire a second later than the first one, and a rotation must not extend the lifetime. So
+    // A rotation must not extend the lifetime, and the second token may expire a second later than the first one. So
     // `old` is the second token.
     let (new, old) = (pat(), pat());
     let issue = AccessTokenChange::Issue {
@@ -726,7 +722,8 @@ async fn nodes_share_the_registry_of_issued_tokens() {
     timeout(PATIENCE, shows(&two, 1)).await.unwrap();
     assert_eq!(list(&two).await, std::slice::from_ref(&token));
 
-    // When one node has replaced (rotated) or revoked a token, the other node refuses this token.
+    // To rotate a token means to replace it by a new one. If one node has rotated or revoked a token, the other node
+    // refuses this token.
     let rotate = AccessTokenChange::Rotate {
         old: RotatedPat::Entry(owner, token.id),
         new: issued(&new),
@@ -887,7 +884,6 @@ async fn malformed_data_is_an_error_that_names_the_key() {
     assert!(matches!(error, CoordinatorError::Malformed { .. }), "{error}");
 }
 
-/// Calls each function with which a node uses Redis.
 async fn call_everything(place: &RedisPlace) {
     let joined = place.join(LEASE_TIME).await.unwrap();
     let term = joined.term;
@@ -934,7 +930,7 @@ async fn call_everything(place: &RedisPlace) {
     let claim = begin().await.unwrap().unwrap();
     failures.end(attempt, claim, AttemptResult::Withdrawn);
     let failed = timeout(PATIENCE, async {
-        // `end` returns before Redis knows that the first attempt has ended. So `begin` may at first refuse the second
+        // `end` returns before Redis knows that the first attempt has ended. So at first, `begin` may refuse the second
         // attempt.
         loop {
             match begin().await.unwrap() {
@@ -1030,8 +1026,8 @@ async fn inspect_finds_wrong_settings_of_redis() {
     assert!(inspection.findings.contains(&Finding::LongLag(10)), "{inspection:?}");
     assert!(inspection.memory.unwrap() < 10_000);
 
-    // `min-replicas-to-write` is 1, but there are two replicas. So after a failover, an old primary that keeps one
-    // replica would still accept writes. In addition, Sentinel's `down-after-milliseconds` is too short.
+    // There are two replicas, and `min-replicas-to-write` is only 1. So after a failover, an old primary that keeps one
+    // replica would still accept writes. Also, Sentinel's `down-after-milliseconds` is too short.
     let second = RedisOptions::default().replica_of(&redis).start();
     redis.wait_for_replicas(2);
     redis.run(&["CONFIG", "SET", "min-replicas-max-lag", "2"]).ok();
@@ -1071,7 +1067,7 @@ async fn a_large_image_is_published_and_read() {
         let records: Vec<_> = (first..count.min(first + 1000))
             .map(|number| {
                 let mut bytes = [7; 32];
-                // The first bytes of real fingerprints are evenly distributed. So are these bytes.
+                // As in real fingerprints, the first bytes are evenly distributed.
                 bytes[..4].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_be_bytes());
                 let token = TokenFingerprint::from_bytes(bytes);
                 let expires_at = Timestamp::from_millis(1_764_300_000_000 + u64::from(number));

@@ -2,7 +2,7 @@
 //! answer changes.
 //!
 //! Paths are *proven* for a user if a service has recently accepted a ticket of this user on paths of the same class.
-//! Each function gets the time as an argument. So tests can use tables of steps.
+//! Each function gets the time as an argument.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,10 +17,11 @@ use crate::{
     passticket::{Applid, UserId},
 };
 
-/// At this number of refusals, a user gets no ticket any more, except on proven paths. No ticket is tried after a
-/// pause. Only an administrator, a new key or a success permits tickets again. The refusals for all APPLIDs count, but
-/// while the key of an APPLID is proven, its tickets depend only on the refusals for this APPLID. The security product
-/// counts the refusals of all APPLIDs together, and many sites revoke the user at the third refusal (STIG V-223695).
+/// After this number of refusals, a user gets no ticket any more, except on proven paths. Even after a pause, no ticket
+/// is tried. Only an administrator, a new key or a success ends this stop. The refusals of the user for all APPLIDs are
+/// added up. But while the key of an APPLID is proven, only the refusals for this APPLID count for its tickets. The
+/// security product counts the refusals of all APPLIDs together, and many sites revoke the user at the third refusal
+/// (STIG V-223695).
 pub(super) const BUDGET: u8 = 2;
 
 /// The number of different users whose refusals stop the tickets of a key for all users.
@@ -33,17 +34,17 @@ pub(super) const MAX_PAIRS: usize = 10_000;
 /// The maximum number of path classes that the record of a user or of a key keeps.
 pub(super) const MAX_CLASSES: usize = 32;
 
-/// When the breaker decides about a ticket, it counts the earlier tickets of the same user and APPLID that have no
-/// answer yet. For this time, each of them counts like a refusal. Most services refuse a ticket within this time.
+/// A ticket without an answer counts like a refusal for this time after it was sent. It counts when the breaker decides
+/// about other tickets of the same user and APPLID. Most services refuse a ticket within this time.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// If the key is wrong, a service may refuse a ticket as late as this time after it was sent. So while the key is not
-/// proven, a ticket without an answer counts for this time like a refusal for [`BUDGET`].
+/// If the key is wrong, a service may refuse a ticket up to this long after the ticket was sent. So while the key is
+/// not proven, a missing answer counts like a refusal for this time, and the sum is compared with [`BUDGET`].
 const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(10 * 60);
 
-/// While the key is not proven, only the tickets of a few users ([`USERS`]) of a key may have no answer yet. For this
-/// limit, a ticket counts for this time. The time is shorter than [`ANSWER_WITHIN`], so that users with slow requests
-/// cannot block others for long.
+/// While the key is not proven, at most [`USERS`] users may have tickets without an answer. A ticket counts for this
+/// limit only for this time. The time is shorter than [`ANSWER_WITHIN`], so that users with slow requests cannot block
+/// others for long.
 const APPLID_ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
 /// A success proves the key. The proof ends after this time. It ends earlier if a service refuses a ticket of the key.
@@ -61,11 +62,9 @@ const LONGEST_UNKNOWN_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// While the clocks differ too much, one ticket is tried in each period of this length.
 const CLOCK_PAUSE: Duration = Duration::from_secs(60);
 
-/// A list of the refusals of all nodes may be up to this old when a node gets it. So the list may lack the refusals of
-/// this time.
+/// The list of the refusals of all nodes may lack the refusals of the last few seconds, up to this time.
 const LIST_DELAY: Duration = Duration::from_secs(5);
 
-/// A ticket that a caller wants to send.
 #[derive(Clone, Debug)]
 pub(super) struct Ask<'a> {
     pub(super) user: UserId,
@@ -79,21 +78,19 @@ pub(super) struct Ask<'a> {
     pub(super) is_proven: bool,
 }
 
-/// The decision whether a ticket may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// The ticket may be sent. The caller must report the answer with this number.
     Send(u64),
     /// The ticket may be sent, because its paths are proven. This ticket has no number.
     SendProven,
-    /// The ticket must wait. Ask again when another answer has arrived.
+    /// Ask again when another answer has arrived.
     Wait(WaitFor),
-    /// The ticket must not be sent.
     Stopped(Stopped),
 }
 
-/// A ticket waits for the answers to other tickets: those of the same user (`User`), or those of other users for the
-/// same APPLID (`Applid`).
+/// The answers that a ticket waits for. `User`: the answers to other tickets of the same user. `Applid`: the answers to
+/// tickets of other users for the same APPLID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitFor {
     User,
@@ -133,13 +130,11 @@ pub(super) enum Why {
 pub(super) enum Outcome {
     /// The service answered as if it had accepted the ticket.
     Accepted,
-    /// The service refused the ticket.
     Refused,
     /// Another node reports that a service refused a ticket some time ago. Since then, the key may have been corrected.
     RefusedEarlier,
     /// The ticket was sent, but the gateway has not seen the answer.
     Unknown,
-    /// The ticket was not sent.
     NotSent,
 }
 
@@ -183,13 +178,12 @@ pub(super) enum Change {
     },
 }
 
-/// The state of all users and APPLIDs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Machine {
     users: HashMap<UserId, Vec<Personal>>,
     keys: HashMap<Arc<str>, Scope>,
-    /// If this is true, each key begins with a stop: from the first request for a ticket of the key on, the tickets of
-    /// all users are stopped until a service accepts one.
+    /// If this is true, each new record of a key begins with a stop. This stop ends when a service accepts a ticket of
+    /// the key.
     doubts_new_keys: bool,
     pairs: usize,
     next_id: u64,
@@ -197,8 +191,8 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Decides about a ticket. [`Decision::Send`] reserves the ticket until its answer is reported with
-    /// [`settle`](Self::settle), or is overdue. If the refusal of all reserved tickets would bring the user to the
-    /// limit, the user's other tickets for this APPLID wait.
+    /// [`settle`](Self::settle), or is overdue. If all reserved tickets of a user were refused, the user could reach
+    /// the limit. While this is so, the user's other tickets for this APPLID wait.
     pub(super) fn ask(&mut self, ask: &Ask<'_>, now: Timestamp) -> Decision {
         let (user, applid) = (ask.user, ask.applid);
         let scope = scope_of(&mut self.keys, ask, self.doubts_new_keys, now);
@@ -250,9 +244,9 @@ impl Machine {
         let own = records.iter_mut().find(|it| it.applid == applid).expect("added above");
         own.flights.retain(|flight| flight.is_awaited(now, LAST_ANSWER_WITHIN));
         own.next = own.next.min(now.plus(LONGEST_PAUSE));
-        // The refusals of this user are forgotten if two successes together show that the key is right. One success is
-        // a ticket of any user that the service has accepted on paths of the refusals. The other success is a ticket of
-        // this user that the service has accepted on other paths.
+        // Two successes together show that the key is right. For one of them, a service has accepted a ticket of any
+        // user on the paths of the refusals. For the other, a service has accepted a ticket of this user on other
+        // paths. After both, the refusals of this user are forgotten.
         if own.refused > 0 && own.good_since && is_checked(&own.classes) {
             own.refused = 0;
             own.classes.clear();
@@ -270,7 +264,6 @@ impl Machine {
         } else if own.refused >= BUDGET || spent >= BUDGET && !is_key_proven {
             stop(Why::User, None)
         } else if own.refused >= ask.limit && !own.is_open {
-            // After the pause, one ticket is tried.
             match () {
                 () if now < own.next => stop(Why::User, Some(own.next)),
                 () if !own.flights.is_empty() => Decision::Wait(WaitFor::User),
@@ -308,7 +301,7 @@ impl Machine {
         decision
     }
 
-    /// Decides about a ticket whose use the gateway does not see, such as the ticket for a client that asks the auth
+    /// Decides about a ticket whose use the gateway does not see, such as a ticket that a client requests from the auth
     /// API. Returns `None` if the ticket may be made. Reserves nothing.
     pub(super) fn check(&self, ask: &Ask<'_>, now: Timestamp) -> Option<Stopped> {
         if let Some(scope) = self.keys.get(ask.key) {
@@ -335,8 +328,8 @@ impl Machine {
         self.doubts_new_keys = true;
     }
 
-    /// Applies the answer to a ticket. `id` is that of [`Decision::Send`]. It is `None` if the paths of the ticket were
-    /// proven, or if another node has sent the ticket.
+    /// Applies the answer to a ticket. `id` is the number in [`Decision::Send`]. It is `None` if the paths of the
+    /// ticket were proven, or if another node has sent the ticket.
     pub(super) fn settle(
         &mut self,
         ask: &Ask<'_>,
@@ -514,8 +507,8 @@ impl Machine {
         }
     }
 
-    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. For
-    /// all users, also ends the stops of the keys. An administrator asks for this.
+    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. If
+    /// `user` is `None`, also ends the stops of the keys.
     pub(super) fn resume(&mut self, applid: Option<Applid>, user: Option<UserId>) -> Vec<Change> {
         let mut changes = Vec::new();
         self.doubts_new_keys &= applid.is_some() || user.is_some();
@@ -538,7 +531,6 @@ impl Machine {
                 continue;
             }
             match user {
-                // The refusals of this user do not count any more. The refusals of other users still count.
                 Some(user) => {
                     scope.recent.retain(|(it, _)| *it != user);
                     scope.streak.retain(|it| *it != user);
@@ -644,7 +636,6 @@ impl Machine {
         }
     }
 
-    /// Returns how many tickets of the user for the APPLID were refused.
     pub(super) fn refused(&self, user: &UserId, applid: &Applid) -> u8 {
         self.personal(user, applid).map_or(0, |own| own.refused)
     }
@@ -660,12 +651,11 @@ impl Machine {
         self.personal(user, applid).is_some_and(|own| own.is_shared && own.refused >= refused)
     }
 
-    /// Returns the records of all users. A user has one record for each APPLID.
+    /// A user has one record for each APPLID.
     pub(super) fn users(&self) -> impl Iterator<Item = (&UserId, &Personal)> {
         self.users.iter().flat_map(|(user, records)| records.iter().map(move |own| (user, own)))
     }
 
-    /// Returns the keys, by the names of their profiles.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&Arc<str>, &Scope)> {
         self.keys.iter()
     }
@@ -679,7 +669,6 @@ impl Machine {
         }
     }
 
-    /// Adds the record of a key from a saved state.
     pub(super) fn restore_key(&mut self, key: Arc<str>, scope: Scope) {
         self.keys.insert(key, scope);
     }

@@ -1,18 +1,19 @@
 //! Stops PassTickets before a z/OS user is revoked ([D42](crate::decisions#d42)).
 //!
-//! RACF counts a PassTicket that it refuses as a wrong password. Many sites revoke a user after the third wrong
-//! password in a row. So a wrong key or a wrong clock of the gateway would revoke every active user. A
-//! [`TicketBreaker`] watches the answers of services, and stops tickets in time. It follows these rules, in which an
-//! APPLID is the name of a z/OS application:
+//! If RACF, a security product of z/OS, refuses a PassTicket, it counts a wrong password. Many sites revoke a user
+//! after the third wrong password in a row. So a wrong key or a wrong clock of the gateway would revoke every active
+//! user. A [`TicketBreaker`] watches the answers of services, and stops the making of PassTickets (*tickets*) in time.
+//! An APPLID is the name of a z/OS application. The breaker follows these rules:
 //!
-//! 1. Until a service has accepted a ticket of a user for a class of paths (see below), the user's tickets for these
-//!    paths are normally sent one at a time. The user's next ticket waits until the answer to the previous one arrives,
-//!    normally for at most ten seconds. So even if the user has many requests at the same time, normally only one wrong
-//!    ticket is sent.
-//! 2. One refused ticket (or two, if [`TicketLimits`] says so) stops the tickets of this user for this APPLID, except
-//!    for classes of paths that are still proven. After a pause, one ticket is tried. After two refusals, no ticket is
-//!    tried after a pause. Instead, the stop ends if an administrator resumes the tickets, if the key is changed, or if
-//!    tickets on proven paths show that the key is right.
+//! 1. Before a service has accepted a ticket of a user for a class of paths (see below), the gateway normally sends the
+//!    user's tickets for these paths one at a time. The next ticket waits for the answer to the previous ticket,
+//!    normally for at most ten seconds. So normally, only one wrong ticket of a user is sent, even if the user has many
+//!    requests at the same time.
+//! 2. One refused ticket stops the tickets of this user for this APPLID. (With another [`TicketLimits`], two refused
+//!    tickets do.) Classes of paths that a success has proven are not stopped (see below). After the first refusal, one
+//!    ticket is tried after a pause. After the second refusal, no ticket is tried. Then the stop ends when an
+//!    administrator resumes the tickets, when the key is changed, or when tickets on proven paths show that the key is
+//!    right.
 //! 3. If three different users are refused and no ticket is accepted in between, the tickets of all users with this key
 //!    are stopped. If three users are refused on one class of paths and no ticket for this class is accepted in
 //!    between, the tickets for this class are stopped. After a pause, one ticket is tried.

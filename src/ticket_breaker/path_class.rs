@@ -1,8 +1,8 @@
-//! Classes of paths: requests whose paths begin in the same way.
+//! Classes of paths: all paths that begin in the same way are one class.
 
-/// The paths of a route that begin in the same way: the first segment after the prefix of the route begins with the
-/// same eight bytes. A segment of fewer than eight bytes must be the same as a whole. For example, with the prefix
-/// `/svc/api/v1`, the paths `/svc/api/v1/jobs/1` and `/svc/api/v1/jobs/2` have the same class. The path
+/// The paths of a route that begin in the same way. Two paths have the same class if their first segments after the
+/// prefix of the route begin with the same eight bytes. Segments of fewer than eight bytes must be equal. For example,
+/// with the prefix `/svc/api/v1`, the paths `/svc/api/v1/jobs/1` and `/svc/api/v1/jobs/2` have the same class. The path
 /// `/svc/api/v1/files` has another class.
 ///
 /// A service may check PassTickets on some paths only. So if a service accepts a PassTicket on a path, this success
@@ -13,12 +13,12 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PathClass(u64);
 
-/// A route, as a part of a [`PathClass`].
+/// The part of a [`PathClass`] that is the same for all paths of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RouteSeed(u64);
 
 impl RouteSeed {
-    /// The seed of the route with this prefix, such as `/svc/api/v1`.
+    /// `prefix` is the prefix of the route, such as `/svc/api/v1`.
     pub(crate) fn new(prefix: &str) -> Self {
         // FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/. The operator chooses the prefixes, so no attacker can
         // choose two prefixes with the same hash.
@@ -64,7 +64,7 @@ impl PathClass {
         Self(!self.0)
     }
 
-    /// Returns one bit for the class. Different classes may have the same bit.
+    /// Different classes may have the same bit.
     #[inline]
     pub(super) const fn bit(self) -> u64 {
         1 << (self.0 >> 58)

@@ -1,4 +1,4 @@
-//! A PassTicket that a request carries, and whose answer the [breaker](super) waits for.
+//! A PassTicket that was permitted. The [breaker](super) awaits the answer to its request.
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ impl Watched {
     }
 }
 
-/// The facts about a request with a ticket that the breaker needs when the answer arrives.
+/// The record of a request with a ticket. The breaker needs it when the answer arrives.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) watched: Watched,
@@ -47,7 +47,6 @@ impl Sent {
         Self { watched: Watched { class: permit.class, proof }, permit: Some(Arc::new(permit)) }
     }
 
-    /// Records that the gateway begins to send the ticket.
     pub(crate) fn set_sent(&self) {
         if let Some(permit) = &self.permit {
             permit.is_sent.store(true, Ordering::Release);
@@ -69,8 +68,8 @@ impl Sent {
     }
 }
 
-/// A reservation of the breaker. If a permit is dropped before [`settle`](Self::settle) was called, the outcome is
-/// `Unknown` if the ticket was sent, and `NotSent` if it was not sent.
+/// A reservation of the breaker. If a permit is dropped without a call of [`settle`](Self::settle), the outcome depends
+/// on the ticket: `Unknown` if it was sent, otherwise `NotSent`.
 pub(super) struct Permit {
     pub(super) shared: Arc<Shared>,
     pub(super) gate: Arc<Gate>,

@@ -1,4 +1,4 @@
-//! Remembers for which users and paths a service has recently accepted a PassTicket. Such a record is called a proof.
+//! Records for which users and paths a service has recently accepted a PassTicket. Such a record is called a proof.
 
 use std::{
     hash::BuildHasher,
@@ -53,7 +53,6 @@ impl Proofs {
         slot >> 16 == proof.0 >> 16 && age < MINUTES
     }
 
-    /// Returns whether the proof was added in this minute.
     #[inline]
     pub(super) fn is_fresh(&self, proof: Fingerprint) -> bool {
         let Some(slots) = self.slots.get() else { return false };
@@ -73,7 +72,7 @@ impl Proofs {
         }
     }
 
-    /// Sets the current minute. It may be counted from any starting point.
+    /// The minute may be counted from any starting point.
     pub(super) fn set_minute(&self, minute: u64) {
         self.minute.store(u32::from(minute as u16), Ordering::Relaxed);
     }

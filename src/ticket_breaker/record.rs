@@ -8,7 +8,7 @@ use crate::{
     passticket::{Applid, UserId},
 };
 
-/// A ticket whose answer is awaited.
+/// A reserved ticket, to which there is no answer yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flight {
     pub(super) id: u64,
@@ -36,7 +36,7 @@ pub(super) struct Personal {
     pub(super) last: Timestamp,
     /// The time at which one ticket may be tried.
     pub(super) next: Timestamp,
-    /// How often the pause after the next refusal is doubled.
+    /// How many times the first pause is doubled after the next refusal.
     pub(super) tries: u8,
     /// The number of tickets in a row whose answers the gateway has not seen.
     pub(super) unknown: u8,
@@ -96,13 +96,11 @@ impl Stop {
     }
 }
 
-/// A stop because of the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClockStop {
     pub(super) next: Timestamp,
 }
 
-/// The last comparison of the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Skew {
     /// The clock of the service minus the clock of this machine.
@@ -152,8 +150,8 @@ impl Scope {
         Self { stops: vec![stop], ..Self::new(applid) }
     }
 
-    /// Forgets the refusals of a user. Then ends each stop that these refusals helped to cause, if fewer than `users`
-    /// refusals of other users remain as its cause. Returns whether a stop has ended.
+    /// Forgets the refusals of a user. A stop that these refusals helped to cause ends, unless refusals of at least
+    /// `users` other users remain as its cause. Returns whether a stop has ended.
     pub(super) fn forget(&mut self, user: &UserId, users: usize) -> bool {
         let was_in_streak = self.streak.contains(user);
         let paths: Vec<_> = self.recent.iter().filter(|it| it.0 == *user).map(|it| it.1).collect();

@@ -43,7 +43,7 @@ pub struct StoppedUser {
     pub next: Option<Timestamp>,
 }
 
-/// A key whose tickets are stopped, or with a warning that the clock of a service differs too much from the clock of
+/// A key whose tickets are stopped, or a key with a warning: the clock of a service differs too much from the clock of
 /// the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -30,7 +30,7 @@ use crate::{
     passticket::{Applid, GenerateError, UserId},
 };
 
-/// How long a request waits at most for the answers to other requests.
+/// A request waits at most this long for the answers to other requests.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A waiting request asks the breaker again after this time at the latest. A ticket without an answer blocks the
@@ -47,7 +47,7 @@ const COMPARE_EVERY: u32 = 4;
 /// of the key was accepted recently.
 const USERS: u8 = machine::USERS as u8;
 
-/// The breaker, as the scheme of one route uses it.
+/// The breaker for the scheme of one route.
 #[derive(Clone)]
 pub(crate) struct RouteTickets(Arc<Route>);
 
@@ -62,11 +62,8 @@ struct Route {
 
 /// The result of [`RouteTickets::try_now`].
 pub(crate) enum Tried {
-    /// The ticket may be sent.
     Send(Sent),
-    /// The ticket must wait.
     Wait,
-    /// No ticket may be sent.
     Stopped(GenerateError),
 }
 
@@ -97,7 +94,6 @@ impl RouteTickets {
         }
     }
 
-    /// Decides without waiting.
     #[inline]
     pub(crate) fn try_now(&self, user: UserId, class: PathClass) -> Tried {
         let OwnTickets { shared, gate, .. } = &self.0.tickets;
@@ -108,7 +104,6 @@ impl RouteTickets {
         self.0.tickets.try_unproven(user, class)
     }
 
-    /// Waits until the ticket may be sent.
     pub(crate) async fn wait(self, user: UserId, class: PathClass) -> Result<Sent, GenerateError> {
         self.0.tickets.wait(user, class).await
     }
@@ -285,7 +280,7 @@ impl OwnTickets {
         }
     }
 
-    /// Applies an answer. `None` means that the answer says nothing about the ticket.
+    /// Applies an answer. If `outcome` is `None`, the answer does not show whether the service accepts the ticket.
     #[cold]
     fn settle(
         &self,
@@ -318,7 +313,6 @@ impl OwnTickets {
     }
 }
 
-/// The answer of the other nodes.
 enum OtherNodes {
     Send,
     AskAgain,

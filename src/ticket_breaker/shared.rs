@@ -58,7 +58,6 @@ pub(super) struct Shared {
     pub(super) counts: BreakerCounts,
     pub(super) audit: ArcSwap<Audit>,
     pub(super) others: OnceLock<Arc<dyn SharedRefusals>>,
-    /// Changes with each change of the state.
     pub(super) generation: AtomicU64,
     pub(super) changed: Notify,
     /// Whether the state was handed over. Another process then saves it.
@@ -103,7 +102,6 @@ impl Gate {
     }
 }
 
-/// The decision about a ticket.
 pub(super) enum Asked {
     Proven,
     /// The ticket is reserved with this number, for the key with this name.
@@ -144,7 +142,6 @@ impl Shared {
         self.keys.load().limits.of(applid)
     }
 
-    /// Decides about a ticket, and reserves it.
     pub(super) fn ask(&self, gate: &Gate, user: UserId, applid: Applid, class: PathClass) -> Asked {
         let key = self.key(&user, &applid);
         let limit = self.limit(&applid);
@@ -161,7 +158,7 @@ impl Shared {
         }
     }
 
-    /// Returns an error if the tickets of the user are stopped. This is for a ticket that the gateway hands out to a
+    /// Returns an error if the tickets of the user are stopped. Call this before the gateway gives a ticket to a
     /// client.
     pub(super) fn check(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
         let key = self.key(user, applid);
@@ -249,7 +246,7 @@ impl Shared {
             let resumed = machine_resumed(&changes);
             let shared = match outcome {
                 // If the success has not resumed the tickets of the user, the refusals were on other paths and still
-                // count. So the other nodes are told only that the ticket is no longer reserved.
+                // count. So the other nodes only learn that the ticket is no longer reserved.
                 Outcome::Accepted if refused_before > 0 && !resumed => SharedOutcome::Withdrawn,
                 outcome => outcome.into(),
             };
@@ -266,7 +263,7 @@ impl Shared {
         ticket: SharedTicket,
         outcome: SharedOutcome,
     ) {
-        // If a request ends after its runtime, no task can run. The answer is then not reported.
+        // If the runtime has already ended, no task can run, and the answer is not reported.
         let Ok(runtime) = Handle::try_current() else { return };
         let (told, this) = (others.settle(ticket, outcome), self.clone());
         runtime.spawn(async move {
@@ -320,8 +317,8 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Logs changes and writes audit records. Opens and closes the gates. The caller holds the lock of `machine`
-    /// meanwhile. So the gates are updated in the order in which the machine changes.
+    /// Logs changes, writes audit records, and opens and closes the gates. The caller holds the lock of `machine`, so
+    /// that the gates are updated in the order in which the machine changes.
     pub(super) fn apply(&self, machine: &Machine, changes: &[Change], why: &'static str) {
         for (applid, gate) in &*self.gates() {
             gate.awaited.store(machine.awaited(applid), Ordering::Release);
@@ -387,7 +384,6 @@ impl Shared {
     }
 }
 
-/// The ticket that an answer belongs to.
 pub(super) struct Settled<'a> {
     pub(super) user: UserId,
     pub(super) applid: Applid,

@@ -57,7 +57,7 @@ pub enum Reserved {
     Differs(SharedRefusal),
 }
 
-/// How a ticket that was reserved ended.
+/// The end of the reservation of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SharedOutcome {
     /// The service accepted the ticket. Its user has no refusals for this APPLID any more.

@@ -1,7 +1,7 @@
 //! Compares the clock of a service with the clock of this machine.
 //!
-//! z/OS accepts a PassTicket only while the clock of z/OS differs from the time of the ticket by at most the window of
-//! the key. The header `Date` of an answer shows the clock of the service.
+//! A PassTicket is computed from the time at which it is made. z/OS accepts it only if its own clock differs from this
+//! time by at most the window of the key. The header `Date` of an answer shows the clock of the service.
 
 use std::time::Duration;
 

@@ -69,13 +69,13 @@ use crate::{
     tunnel::{BoxTunnel, RunsTunnels},
 };
 
-/// Limits for closing a connection after a failed TLS handshake. A client may have sent an HTTP request without TLS. So
-/// the limit of bytes has room for the head of a request and the beginning of its body.
+/// Limits for closing a connection after a failed TLS handshake. If the client has sent an HTTP request without TLS,
+/// the limit of bytes has room for the head of the request and the beginning of its body.
 const AFTER_HANDSHAKE: LingerLimits =
     LingerLimits { total: Duration::from_secs(1), pause: Duration::from_secs(1), bytes: 64 * 1024 };
 
-/// If all connections are busy, up to this number of new connections wait for a place (see [`ClientLimits`]), each for
-/// at most [`MAX_WAIT`].
+/// If no connection can be evicted for a new connection (see [`ClientLimits`]), up to this number of new connections
+/// wait for a place. Each of them waits at most [`MAX_WAIT`].
 const MAX_WAITING: usize = 64;
 
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -83,12 +83,11 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 /// The interval at which a waiting connection tries to get a place.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Maximum size of the headers that the HTTP/2 library `h2` accepts. If the headers exceed [`MAX_HEADERS`], the server
-/// answers 431. If they exceed this size, `h2` answers 431 and then resets the stream with PROTOCOL_ERROR. Many clients
-/// then report only the reset, so this size is larger than [`MAX_HEADERS`].
+/// The maximum size of the headers that the HTTP/2 library `h2` accepts. If the headers exceed it, `h2` answers 431,
+/// and then resets the stream with PROTOCOL_ERROR. Many clients report only this reset. If the headers exceed only
+/// [`MAX_HEADERS`], the server answers 431 without a reset. So this size is larger than [`MAX_HEADERS`].
 const MAX_HEADERS_H2: u32 = 2 * MAX_HEADERS as u32;
 
-/// The settings of the server for its connections.
 pub(super) struct ConnectionSettings {
     pub(super) acceptor: Option<TlsAcceptor>,
     /// The verifier with which `acceptor` checks client certificates.
@@ -118,16 +117,16 @@ impl ConnectionSettings {
     }
 }
 
-/// The settings that stay the same while the server runs.
+/// The settings that do not change while the server runs.
 #[derive(Clone)]
 pub(super) struct FixedSettings {
     pub(super) limits: Arc<ClientLimits>,
     pub(super) counts: Option<Arc<ConnectionCounts>>,
     /// The time for which tunnels may continue after the beginning of the shutdown.
     pub(super) tunnel_drain: Duration,
-    /// The time limit of two waits at the shutdown. In the first wait, a client may send a last request on an idle
-    /// connection. In the second wait, the client may close the connection. Requests in flight may use the rest of the
-    /// drain timeout.
+    /// The time limit of each of two waits at the shutdown. First, the server waits for a last request on each idle
+    /// connection. Later, it waits until the client closes the connection. The rest of the drain timeout is for
+    /// requests in flight.
     pub(super) shutdown_wait: Duration,
     pub(super) open_certificates: Arc<OpenCertificates>,
 }
@@ -145,7 +144,7 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Creates the data. The shutdown begins when the value of `ending` becomes true, or when its sender is dropped.
+    /// The shutdown begins when the value of `ending` becomes true, or when its sender is dropped.
     pub(super) fn new(
         settings: ConnectionSettings,
         streams: Streams,
@@ -162,8 +161,8 @@ impl Serving {
         }
     }
 
-    /// Returns the data for the connections that are accepted from now on, with these new settings. Waiting connections
-    /// and connections that are being closed are counted together with those of `self`.
+    /// Returns the data for new connections, with new settings. The result and `self` share the counts of waiting
+    /// connections and of connections that are being closed.
     pub(super) fn with_settings(&self, settings: &ServerSettings) -> Self {
         let ConnectionSettings { protocol, fixed, .. } = &self.settings;
         let settings = ConnectionSettings::new(settings, *protocol, fixed.clone());
@@ -173,7 +172,7 @@ impl Serving {
     }
 
     /// Takes a place for a connection. If all connections are busy, waits at most [`MAX_WAIT`] until one of them
-    /// becomes idle or stalled. Does not wait if [`MAX_WAITING`] connections already wait.
+    /// becomes idle or stalled. If [`MAX_WAITING`] connections already wait, returns an error immediately.
     ///
     /// # Errors
     /// The reason why the connection must be closed.
@@ -226,8 +225,8 @@ impl Serving {
         }
     }
 
-    /// Logs that a new connection gets no place. The reason `ConnectionLimit` means that this connection was evicted
-    /// for another one. This reason is not logged here, because `log_eviction` has already logged the eviction.
+    /// Logs that a new connection gets no place. The reason `ConnectionLimit` is not logged here: this connection was
+    /// evicted for another one, and `log_eviction` has logged the eviction.
     fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
         match reason {
             CloseReason::NoIdleConnection => {
@@ -248,7 +247,7 @@ impl Serving {
 
     async fn close(&self, stream: ClientStream, last: LastResponse, client: &ClientConnection) {
         self.closing.fetch_add(1, Ordering::Relaxed);
-        // A connection that is being closed counts as idle, so it can be evicted for another client.
+        // A connection that is being closed counts as idle, so it can be evicted.
         let mut closed = pin!(client.unless_evicted(stream.close(last)));
         if unless_ending(closed.as_mut(), &self.ending).await.is_none() {
             let _ = timeout(self.settings.fixed.shutdown_wait, closed).await;
@@ -256,7 +255,7 @@ impl Serving {
         self.closing.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Closes a connection whose handshake has failed. The connection was accepted at `began`.
+    /// Closes a connection that was accepted at `began`, and whose handshake has failed.
     async fn close_without_tls(&self, no_tls: NoTls, client: &ClientConnection, began: Instant) {
         // The handshake and the close together take at most `handshake_timeout`.
         let time_left = self.settings.handshake_timeout.saturating_sub(began.elapsed());
@@ -290,7 +289,7 @@ impl Accepted {
         Self { stream, peer, serving, counted }
     }
 
-    /// Serves the connection. Returns the tunnel that takes the connection over, if there is one.
+    /// Serves the connection. Returns a tunnel if the connection has become one.
     pub(super) async fn serve<S, B>(self, service: S) -> Option<OpenTunnel>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -307,8 +306,6 @@ impl Accepted {
         let ConnectionSettings { acceptor, protocol, proxies, handshake_timeout, timeouts, .. } =
             settings;
         let began = Instant::now();
-        // Turns Nagle's algorithm off. With this algorithm, a small response could wait until the client has
-        // acknowledged the previous response.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return None };
         let refused = |refusal| counted.proxy_header_refused(refusal);
@@ -339,7 +336,7 @@ impl Accepted {
         // Dropping this value at the end of the connection removes the certificate from `OpenCertificates`.
         let mut registered = None;
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util could also detect the version from the first bytes. But
-        // its detection has no time limit, and drops the connection on a graceful shutdown.
+        // that detection has no time limit, and at a graceful shutdown, it drops the connection.
         let stream = match acceptor {
             None => ClientStream::Tcp(stream),
             Some(acceptor) => {
@@ -446,8 +443,7 @@ impl Accepted {
             let mut stream = lender.take_back()?;
             let parked = ParkedConnection { stream: &mut stream, watch: &mut watch, end };
             let ahead = match unless_ending(pin!(parked), &serving.ending).await {
-                // The server is shutting down. hyper gets the connection back, and announces the close in its next
-                // response.
+                // The server shuts down. hyper gets the connection back, so that its next response announces the close.
                 None => Vec::new(),
                 Some(Parked::Readable(ahead)) => ahead,
                 Some(Parked::Closed(last)) => {
@@ -535,13 +531,12 @@ impl OpenTunnel {
     }
 }
 
-/// The future of an open tunnel. Its output is `None` if the connection of the client was evicted before the tunnel
-/// ended.
+/// The output is `None` if the connection of the client was evicted before the tunnel ended.
 struct RunningTunnel<'a> {
     tunnel: BoxTunnel,
     client: &'a ClientConnection,
     counted: &'a CountedConnection,
-    /// Whether the tunnel is already closing, because the client certificate is no longer accepted.
+    /// Whether `revoke_certificate` of the tunnel was called.
     has_seen_revocation: bool,
 }
 
@@ -571,8 +566,8 @@ fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<
         .ok()
 }
 
-/// Serves the requests of one connection with one instance of the service, so that the service can cache
-/// data between requests. Adds the extensions of the connection to each request.
+/// Serves the requests of one connection with one instance of the service, so that the service can cache data between
+/// requests.
 struct ConnectionService<S> {
     /// Locked only while the service makes the future of a request.
     inner: Mutex<S>,
@@ -582,7 +577,7 @@ struct ConnectionService<S> {
     certificate: Option<PeerCertificate>,
     client: Arc<ClientConnection>,
     version: HttpVersion,
-    /// The log of the requests that are refused at a limit.
+    /// The log for requests that this service refuses.
     access_log: Option<AccessLog>,
 }
 
@@ -629,7 +624,7 @@ where
 }
 
 impl<S> ConnectionService<S> {
-    /// Writes a request that was refused to the access log. Returns the id of the request.
+    /// Writes a refused request to the access log. Returns the id of the request.
     #[cold]
     fn log_refused<B>(
         &self,
@@ -649,7 +644,6 @@ impl<S> ConnectionService<S> {
         Some(self.connection.with_headers_of_trusted_proxy(proxies, headers))
     }
 
-    /// Adds the extensions of the connection, and calls the service.
     fn called<B>(
         &self,
         mut request: Request<B>,
@@ -659,8 +653,8 @@ impl<S> ConnectionService<S> {
         S: Service<Request<B>> + Clone,
     {
         let extensions = request.extensions_mut();
-        // Most requests have no extension here, so the look-up is skipped for them. But a request with the header
-        // `Upgrade` has an extension from hyper.
+        // Most requests have no extension here, so the look-up is skipped for them. hyper adds an extension to a
+        // request with the header `Upgrade`.
         if !extensions.is_empty() && extensions.get::<OnUpgrade>().is_some() {
             extensions.insert(RunsTunnels);
         }
@@ -681,7 +675,6 @@ impl<S> ConnectionService<S> {
 }
 
 pin_project! {
-    /// The future of a request. If the service was not ready, the future first waits until the service is ready.
     #[project = CalledProj]
     enum Called<S: Service<R>, R> {
         Ready { #[pin] future: S::Future },
@@ -703,8 +696,7 @@ impl<S: Service<R>, R> Future for Called<S, R> {
 fn http1_settings() -> http1::Builder {
     let mut http1 = http1::Builder::new();
     http1
-        // hyper's time limit is not used, because it would include the idle time before a request. `Watch` enforces the
-        // time limits.
+        // `Watch` enforces the time limits. hyper's own limit would include the idle time before a request.
         .header_read_timeout(None)
         .max_buf_size(MAX_HEADERS)
         // `HalfCloseStream` cancels the requests of clients that have closed the connection.
@@ -756,8 +748,7 @@ where
         access_log: None,
     };
     if version == Version::HTTP_2 {
-        // `Streams` needs the sender of a channel. The receiver is dropped, because this function does not wait for the
-        // end of the streams.
+        // The receiver is dropped, because this function does not wait for the end of the streams.
         let (running, _) = tokio::sync::mpsc::channel(1);
         let streams = Streams::new(running, super::server_settings::SEND_TIMEOUT, None);
         http2_settings(streams).serve_connection(io, service).await

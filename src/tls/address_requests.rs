@@ -2,8 +2,8 @@
 //!
 //! Each connection of a client keeps the counter of its address ([`CountedAddress`]), so its requests take no lock. A
 //! connection of a trusted proxy carries requests of many clients, so each of these requests looks up the counter of
-//! its client. The counters have a lock of their own, because a search for an idle connection holds the lock of the
-//! connections for a long time.
+//! its client. The counters have their own lock: a search for an idle connection can hold the lock of the connections
+//! for a long time.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -34,7 +34,6 @@ struct Entry {
     users: usize,
 }
 
-/// Counts the requests in flight of one address.
 #[derive(Debug)]
 struct Counter {
     /// The same value as in [`RequestsByAddress`]. Each counter has a copy, so that a request reads only its counter.
@@ -85,8 +84,8 @@ impl RequestsByAddress {
     pub(super) fn begin(&self, network: SourceNetwork) -> Result<(), TooManyRequests> {
         let counters = &mut *self.counters();
         let entry = self.entry(counters, network);
-        // The maximum is not 0, so the first request of a new entry is never refused. So each entry has at least one
-        // user.
+        // The maximum is not 0, so the first request of a new entry is never refused. This function therefore leaves no
+        // entry without users.
         entry.counter.begin()?;
         entry.users += 1;
         Ok(())
@@ -101,7 +100,6 @@ impl RequestsByAddress {
         remove_user(counters, network);
     }
 
-    /// Returns the counter for a connection from `network`.
     pub(super) fn counted_address(self: &Arc<Self>, network: SourceNetwork) -> CountedAddress {
         let counters = &mut *self.counters();
         let entry = self.entry(counters, network);
@@ -121,7 +119,6 @@ impl RequestsByAddress {
         })
     }
 
-    /// Locks the counters. Each function of this module that takes the lock releases it before it returns.
     fn counters(&self) -> MutexGuard<'_, HashMap<SourceNetwork, Entry>> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }

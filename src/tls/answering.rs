@@ -19,12 +19,12 @@ use super::{
 };
 
 pin_project! {
-    /// Waits for the response of `F`, and prepares it for hyper.
+    /// Waits for the response of `F`, and passes it to hyper.
     ///
-    /// If the request has a body, this takes two polls. The first one is the poll in which `F` becomes ready. It keeps
-    /// the response and drops `F`, and with `F` the body of the request, unless a task still reads this body. The next
-    /// poll gives the response to hyper. If the body was dropped before its end, hyper cannot read the next request,
-    /// and announces in the response that it closes the connection (RFC 9112 §9.6).
+    /// If the request has a body, this takes two polls. In the first poll, `F` becomes ready. This poll keeps the
+    /// response, and drops `F`. This also drops the body of the request, unless a task still reads the body. If the
+    /// body was dropped before its end, hyper cannot read the next request. The second poll passes the response to
+    /// hyper, which then announces in the response that it closes the connection (RFC 9112 §9.6).
     pub(super) struct Answering<F, B> {
         #[pin]
         stage: Stage<F, B>,
@@ -43,7 +43,6 @@ pin_project! {
 }
 
 impl<F, B> Answering<F, B> {
-    /// Waits for the response to an HTTP/1.1 request.
     pub(super) fn http1(future: F, request: RequestFraming, client: Arc<ClientConnection>) -> Self {
         Self { stage: Stage::Called { future }, request, client: Some(client) }
     }

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::layer::VerifyClientCertificate;
 
-/// Verifies client certificates that a [trusted forwarder](crate::layer::TrustedForwarders) sends. The checks are those
-/// of a TLS handshake: the signatures up to a trusted CA (certificate authority), the dates, and the purpose (client
-/// authentication). One check is not possible here: whether the client has the private key. The forwarder has checked
-/// this in its handshake with the client.
+/// Verifies client certificates that a [trusted forwarder](crate::layer::TrustedForwarders) sends. As in a TLS
+/// handshake, it checks the signatures up to a trusted CA (certificate authority), the dates, and the purpose (client
+/// authentication). It cannot check whether the client has the private key. The forwarder has checked this in its
+/// handshake with the client.
 #[derive(Clone)]
 pub struct ClientCertificates(Arc<dyn ClientCertVerifier>);
 
@@ -47,8 +47,7 @@ impl ClientCertificates {
     }
 }
 
-/// Returns the verifier of client certificates, in a TLS handshake and outside of it. A client need not have a
-/// certificate.
+/// Returns a verifier for TLS handshakes and for [`ClientCertificates`]. It also accepts clients without a certificate.
 pub(super) fn client_verifier(
     authorities: &[u8],
     lists: Option<&[u8]>,

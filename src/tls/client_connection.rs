@@ -1,8 +1,7 @@
 //! The state of one connection of a client: its requests, its bytes, and the time since which it is idle.
 //!
 //! The values that requests change are atomics, because [`ClientLimits`](super::ClientLimits) reads them from other
-//! threads. A request takes no lock, with two exceptions: a trusted proxy announces its client, or the request becomes
-//! a tunnel.
+//! threads. A request takes a lock only if a trusted proxy announces its client, or if it becomes a tunnel.
 
 use std::{
     fmt,
@@ -57,15 +56,13 @@ const IN_FLIGHT: u64 = 1;
 /// `AT_SERVICE`.
 const AT_SERVICE: u64 = 1 << 16;
 
-/// This value is added to [`ClientConnection::requests`] when a request begins and when it ends.
+/// Each begin and each end of a request adds this value to [`ClientConnection::requests`].
 const CHANGE: u64 = 1 << 32;
 
-/// The side that a request in flight waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitsFor {
-    /// The request waits for the service to make the response.
     Service,
-    /// The request waits for the client to send the body, or to take the response.
+    /// The client must send the body, or take the response.
     Client,
 }
 
@@ -79,12 +76,11 @@ pub(super) enum Eviction {
     Stalled,
 }
 
-/// One connection of a client.
 #[derive(Debug)]
 pub(super) struct ClientConnection {
     shared: Shared,
-    /// The client's address. It is empty if the peer is a trusted proxy. A request then counts for the client that the
-    /// proxy announces. The address is also empty until the header of the PROXY protocol was read.
+    /// The client's address. It is empty before the header of the PROXY protocol was read. If the peer is a trusted
+    /// proxy, it stays empty, and each request counts for the client that the proxy announces.
     address: OnceLock<CountedAddress>,
     /// Milliseconds since [`Shared::epoch`].
     idle_since: AtomicU64,
@@ -110,7 +106,6 @@ pub(super) struct ClientConnection {
 }
 
 impl ClientConnection {
-    /// Creates a new connection. It is idle.
     pub(super) fn new(shared: Shared) -> Self {
         Self {
             idle_since: AtomicU64::new(millis_since(shared.epoch)),
@@ -139,7 +134,6 @@ impl ClientConnection {
         Self::new(Shared { epoch: Instant::now(), headers, requests, counts: None })
     }
 
-    /// Returns the number of requests that have begun and have not ended.
     pub(super) fn in_flight(&self) -> u64 {
         self.requests.load(Ordering::Acquire) % AT_SERVICE
     }
@@ -149,8 +143,8 @@ impl ClientConnection {
         self.in_flight() == 0 && !self.is_blocked()
     }
 
-    /// Returns whether the connection waits for the client: the client does not take written bytes, or all requests in
-    /// flight wait for the client to take a response or to send a body.
+    /// Returns whether the connection waits for the client. This is so if the client does not take written bytes. It is
+    /// also so if there are requests in flight, and the client must take the response or send the body of each of them.
     pub(super) fn waits_for_client(&self) -> bool {
         let requests = self.requests.load(Ordering::Acquire) % CHANGE;
         self.is_blocked() || requests != 0 && requests < AT_SERVICE
@@ -167,8 +161,7 @@ impl ClientConnection {
         self.requests.load(Ordering::Acquire) / CHANGE
     }
 
-    /// Returns the same time as [`idle_since`](Self::idle_since), in milliseconds since [`Shared::epoch`]. Results for
-    /// connections with the same epoch can be compared.
+    /// Returns the same time as [`idle_since`](Self::idle_since), in milliseconds since [`Shared::epoch`].
     pub(super) fn idle_since_millis(&self) -> u64 {
         self.idle_since.load(Ordering::Relaxed)
     }
@@ -185,7 +178,6 @@ impl ClientConnection {
         self.idle_since.store(millis_since(self.shared.epoch), Ordering::Relaxed);
     }
 
-    /// Returns the number of bytes that were read so far.
     pub(super) fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
@@ -194,18 +186,15 @@ impl ClientConnection {
         add(&self.read, bytes);
     }
 
-    /// Returns the number of bytes that were written so far.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Returns whether bytes wait because the client does not take them.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// Records the result of a write: the number of bytes that were written, or `Pending` if the client takes no bytes
-    /// at present.
+    /// Records the result of a write. `Pending` means that the client takes no bytes at present.
     pub(super) fn add_written(&self, written: Poll<usize>) {
         self.is_blocked.store(written.is_pending(), Ordering::Relaxed);
         if let Poll::Ready(bytes) = written {
@@ -224,15 +213,12 @@ impl ClientConnection {
         &self.response
     }
 
-    /// Removes and returns the tunnel of the connection, if there is one. The tunnel and this value refer to each
-    /// other. So call this function at the latest when the connection ends. Otherwise, neither of the two would be
-    /// freed.
+    /// Removes and returns the tunnel of the connection, if there is one. The tunnel and this value own each other. So
+    /// they are freed only if this function was called before the connection ends.
     pub(super) fn take_tunnel(&self) -> Option<Box<PendingTunnel>> {
         self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Returns whether the connection must be closed, because another client needs its place or too many files are
-    /// open.
     pub(super) fn is_evicted(&self) -> bool {
         self.eviction.get().is_some()
     }
@@ -241,7 +227,7 @@ impl ClientConnection {
         self.eviction.get() == Some(&Eviction::Stalled)
     }
 
-    /// Evicts the connection: wakes the task of the connection, which then closes the connection.
+    /// Evicts the connection: its task wakes and closes it.
     pub(super) fn evict(&self, why: Eviction) {
         // `set` never fails, because `ClientLimits` evicts a connection only once.
         let _ = self.eviction.set(why);
@@ -254,8 +240,7 @@ impl ClientConnection {
         self.is_revoked.load(Ordering::Acquire)
     }
 
-    /// Records that the client certificate is no longer accepted: wakes the task of the connection, which then closes
-    /// the connection.
+    /// Records that the client certificate is no longer accepted. The task of the connection wakes and closes it.
     pub(super) fn revoke(&self) {
         self.is_revoked.store(true, Ordering::Release);
         self.waker.wake();
@@ -274,8 +259,8 @@ impl ClientConnection {
 }
 
 pin_project! {
-    /// The future of [`ClientConnection::unless_evicted`]. It is a type of its own, because the future of an async
-    /// function could store `future` twice.
+    /// The future of [`ClientConnection::unless_evicted`]. It is not an async function, because its future could then
+    /// store `future` twice.
     pub(super) struct UnlessEvicted<'a, F> {
         #[pin]
         future: F,
@@ -302,7 +287,6 @@ fn add(counter: &AtomicU64, bytes: usize) {
     counter.store(count.wrapping_add(bytes as u64), Ordering::Relaxed);
 }
 
-/// Returns the milliseconds since `epoch`. Results with the same epoch can be compared.
 pub(super) fn millis_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
@@ -312,7 +296,6 @@ pub(super) fn millis_since(epoch: Instant) -> u64 {
 enum CountsFor {
     /// The request counts for no address: it was refused before it was counted, or a trusted proxy announces no client.
     Nobody,
-    /// The address of the connection.
     Connection,
     /// The client that a trusted proxy announces.
     Announced(SourceNetwork),
@@ -330,8 +313,8 @@ impl fmt::Debug for PendingTunnel {
     }
 }
 
-/// A request in flight. The request ends when this value is dropped. First the future of the response owns this value,
-/// and then the body of the response or the tunnel.
+/// A request in flight. The request ends when this value is dropped. The future of the response owns this value first.
+/// Then the body of the response or the tunnel owns it.
 #[derive(Debug)]
 pub(super) struct InFlight {
     connection: Arc<ClientConnection>,
@@ -341,7 +324,6 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Records that a request on `connection` begins.
     pub(super) fn begin(connection: &Arc<ClientConnection>) -> Self {
         connection.requests.fetch_add(CHANGE + AT_SERVICE + IN_FLIGHT, Ordering::AcqRel);
         connection.has_no_send_limit.store(false, Ordering::Relaxed);
@@ -353,7 +335,6 @@ impl InFlight {
         }
     }
 
-    /// Records whether the request waits for the service or for the client.
     pub(super) fn set_waits_for(&mut self, waits_for: WaitsFor) {
         if self.waits_for == waits_for {
             return;
@@ -383,7 +364,6 @@ impl InFlight {
             // all header fields are added, which takes longer than this comparison.
             HttpVersion::Http1 => {
                 let read = connection.read();
-                // Only the task of the connection uses this value, so no atomic read-modify-write is needed.
                 let before = connection.read_at_request.load(Ordering::Relaxed);
                 connection.read_at_request.store(read, Ordering::Relaxed);
                 let bytes = usize::try_from(read.wrapping_sub(before)).unwrap_or(usize::MAX);
@@ -410,7 +390,6 @@ impl InFlight {
         Ok(())
     }
 
-    /// Returns the counts of the server that has accepted the connection of the request.
     pub(super) fn counts(&self) -> Option<&ConnectionCounts> {
         self.connection.shared.counts.as_deref()
     }
@@ -453,8 +432,8 @@ impl Drop for InFlight {
             connection.headers.give_back(&shared.headers);
         }
         // The idle time is restarted before the connection becomes idle, so that no idle connection has an old time.
-        // Each request restarts it, and not only the last one. The reason: if two requests end at the same moment, it
-        // can happen that neither of them sees that it is the last one.
+        // Each request restarts it: if two requests end at the same moment, it can happen that neither of them sees
+        // that it is the last one.
         connection.restart_idle_time();
         let ended = match self.waits_for {
             WaitsFor::Service => IN_FLIGHT + AT_SERVICE,

@@ -1,5 +1,4 @@
-//! The socket of a client. It records how many bytes were read and written, and whether the client takes the written
-//! bytes.
+//! The socket of a client, which counts its bytes and records whether the client takes them.
 
 use std::{
     io::{self, IoSlice},
@@ -17,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::client_connection::ClientConnection;
 
-/// The socket of a client with TLS. It is boxed, because it is moved often, and because the channel to its owner
+/// The socket of a client with TLS. It is boxed, because it is moved often, and because the channel that returns it
 /// reserves memory for it.
 pub(super) type TlsSocket = Box<TlsStream<ClientIo<TcpStream>>>;
 
@@ -35,8 +34,7 @@ pub(super) fn poll_read_ahead(
     Poll::Ready(result.map(|()| read.filled().len()))
 }
 
-/// Wraps the socket `T`. This wrapper is below TLS, so it also counts the bytes of the handshake and the overhead of
-/// TLS records.
+/// Wraps the socket `T` below TLS. So the counts include the handshake and the overhead of TLS records.
 #[derive(Debug)]
 pub(super) struct ClientIo<T> {
     socket: T,
@@ -57,7 +55,7 @@ impl<T> ClientIo<T> {
         match &written {
             Poll::Pending => self.connection.add_written(Poll::Pending),
             Poll::Ready(Ok(bytes)) => self.connection.add_written(Poll::Ready(*bytes)),
-            // An error needs no record, because the connection ends after the error.
+            // The connection ends after an error.
             Poll::Ready(Err(_)) => {}
         }
         written

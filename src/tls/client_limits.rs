@@ -34,20 +34,19 @@ const REQUESTS_PER_ADDRESS: NonZeroUsize = NonZeroUsize::new(256).expect("should
 const HEADER_BYTES: usize = 256 * 1024 * 1024;
 
 /// The minimum time between two searches for connections to close. A search looks at each connection. Without this
-/// minimum, an attacker who opens many connections could cause one search per connection.
+/// minimum, an attacker could cause a search with each new connection.
 const SEARCH_AGAIN_AFTER_MILLIS: u64 = 20;
 
-/// If a search finds more connections than this, it keeps at least this number as candidates. These candidates must
-/// suffice until the next search.
+/// A search keeps at least this number of candidates, if it finds so many. They must suffice until the next search.
 const MIN_CANDIDATES: usize = 64;
 
-/// A connection that waits for its client counts as stalled after this time without progress. A new connection waits
-/// longer than this for a place (`MAX_WAIT` in `accepted_connection.rs`), so it can get the place of a stalled
-/// connection.
+/// A connection that waits for its client counts as stalled after this time without progress. This is shorter than the
+/// time for which a new connection waits for a place (`MAX_WAIT` in `accepted_connection.rs`). So the new connection
+/// can get the place of a stalled one.
 const STALLED_AFTER_MILLIS: u64 = 500;
 
-/// If no search has looked at a stalled connection for this time, the connection does not count as stalled any more.
-/// The next search then measures the time of the stall from 0.
+/// Only searches observe stalls. If the last observation of a stall is older than this, the next search measures the
+/// stall from 0.
 const STALL_VALID_MILLIS: u64 = 1_000;
 
 /// If the process has too many open files, at most one connection is closed in each period of this length.
@@ -55,14 +54,14 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 
 /// The limits of client connections. Several [`Server`](super::Server)s can share them.
 ///
-/// At the limit, the longest idle connection is closed when a client opens a new one. A connection is idle before its
-/// first request, and between two requests if the client has taken all responses. If no connection is idle, a stalled
-/// connection is closed. A connection is stalled if it waits for its client, but the client sends and takes almost
-/// nothing. If no connection is stalled, the new connection waits up to one second for a place, and is closed if it
-/// gets none. At most 64 connections of a server wait. If an address already has its maximum of connections, these
-/// rules apply to the connections of this address only, and the new connection does not wait. An IPv6 network of 64
-/// bits counts as one address, because a host can choose any address in its network. The limit of connections of one
-/// address does not apply to trusted proxies.
+/// If a client opens a connection at the limit, the server closes the connection that has been idle longest. A
+/// connection is idle before its first request. It is also idle between two requests, if the client has taken all
+/// responses. If no connection is idle, the server closes a stalled connection: one that waits for its client, while
+/// the client sends and takes almost nothing. If no connection is stalled, the new connection waits up to one second
+/// for a place. If it gets none, the server closes it. At most 64 connections of a server wait. If an address already
+/// has its maximum of connections, the server closes an idle or stalled connection of this address. If there is none,
+/// it closes the new connection, which does not wait. An IPv6 network of 64 bits counts as one address, because a host
+/// can choose any address in its network. The limit of connections of one address does not apply to trusted proxies.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
@@ -105,7 +104,7 @@ struct Entry {
     stall: Cell<Option<Stall>>,
 }
 
-/// The time since which a connection has waited for its client. Only searches update this time.
+/// The observation that a connection waits for its client. Only searches update it.
 #[derive(Clone, Copy, Debug)]
 struct Stall {
     since: u64,
@@ -116,9 +115,8 @@ struct Stall {
 /// The connections that the last search has found as candidates for eviction. In each list, the candidate to close
 /// first is at the end.
 ///
-/// A connection that became idle after the search is not in the lists. But it has been idle for a shorter time than the
-/// candidates. So the first candidate that is still idle has been idle longest of all connections, and one search is
-/// enough for many evictions.
+/// A connection that became idle after the search is not in the lists. It has been idle for a shorter time than each
+/// candidate that is still idle. So the lists stay correct, and one search is enough for many evictions.
 #[derive(Default)]
 struct Candidates {
     idle_since_and_id: Vec<(u64, u64)>,
@@ -141,8 +139,8 @@ impl ClientLimits {
         }
     }
 
-    /// Sets the maximum number of open connections of one address. It has an effect only if it is below the maximum
-    /// number of all connections.
+    /// Sets the maximum number of open connections of one address. This limit has an effect only if it is below the
+    /// limit of all connections.
     #[must_use]
     pub fn with_connections_per_address(self, per_address: NonZeroUsize) -> Self {
         Self { per_address: AtomicUsize::new(per_address.get()), ..self }
@@ -197,7 +195,7 @@ impl ClientLimits {
         let mut evicted = self.make_room_in_share(table, source, now)?;
         if table.open.len() - table.evicted >= self.connections().get() {
             // An evicted connection usually ends when its task runs the next time. If many evicted connections are
-            // still open, their tasks have probably had no chance to run. More evictions would then not help.
+            // still open, their tasks have probably not run since. More evictions would not help then.
             let max_evicted = MIN_CANDIDATES.max(self.connections().get() / 8);
             if table.evicted >= max_evicted || !table.evict_one(now) {
                 return Err(CloseReason::NoIdleConnection);
@@ -292,15 +290,14 @@ impl ClientLimits {
         }
     }
 
-    /// Locks the table. Each function of this module that takes the lock releases it before it returns.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Default for ClientLimits {
-    /// Returns the default limits: 10,000 connections in total, 5,000 connections per address, 256 requests in flight
-    /// per address, and 256 MiB of headers.
+    /// The defaults are 10,000 connections in total, 5,000 connections per address, 256 requests in flight per address,
+    /// and 256 MiB of headers.
     fn default() -> Self {
         Self::new(CONNECTIONS)
     }
@@ -331,14 +328,12 @@ impl Table {
         }
     }
 
-    /// Evicts one connection. Returns false if none can be evicted.
     fn evict_one(&mut self, now: u64) -> bool {
         let all = self.open.iter().map(|(id, entry)| (*id, entry));
         let found = self.candidates.next(&self.open, all, now);
         self.evict(found)
     }
 
-    /// Evicts one connection of an address. Returns false if none can be evicted.
     fn evict_one_of(&mut self, network: SourceNetwork, now: u64) -> bool {
         let open = &self.open;
         let Some(address) = self.addresses.get_mut(&network) else { return false };
@@ -364,7 +359,7 @@ impl Table {
 }
 
 impl Candidates {
-    /// Takes the connection to close next. `all` are the connections that may be closed.
+    /// Takes the connection to evict next. `all` are the connections that may be evicted.
     fn next<'a>(
         &mut self,
         open: &HashMap<u64, Entry>,
@@ -463,7 +458,6 @@ impl Entry {
     }
 }
 
-/// Says whether another connection was evicted for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evicted {
     No,

@@ -7,7 +7,6 @@ use crate::connection::SourceNetwork;
 /// The client to which [`ClientLimits`](super::ClientLimits) attribute a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientSource {
-    /// A client with an address.
     Client(SourceNetwork),
     /// A proxy that carries the requests of many clients. The limit of connections of one address does not apply to it,
     /// and each request counts for the client that the proxy announces. A connection is also exempt until its header of
@@ -16,7 +15,6 @@ pub(super) enum ClientSource {
 }
 
 impl ClientSource {
-    /// Returns the source of a connection from `address`.
     pub(super) fn of(address: IpAddr) -> Self {
         Self::Client(SourceNetwork::of(address))
     }

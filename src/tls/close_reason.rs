@@ -2,7 +2,6 @@
 
 use crate::metrics::{Label, LabelName};
 
-/// The reason why the gateway closed a connection, or ended a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
     /// The connection had been idle longest, or it was stalled. It was closed for a new client, or because the process
@@ -22,7 +21,7 @@ pub(super) enum CloseReason {
     Stream,
     /// The client did not send the body of a request in time. The gateway answered with status 408.
     Receive,
-    /// The client certificate of the connection is no longer accepted: for example, it was revoked or has expired, or
+    /// The client certificate of the connection is no longer accepted. For example, it was revoked, it has expired, or
     /// the gateway no longer trusts its CA (certificate authority).
     Certificate,
 }

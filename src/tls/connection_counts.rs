@@ -138,7 +138,6 @@ impl Label for ProxyRefusal {
 pub(super) struct CountedConnection(Option<Arc<ConnectionCounts>>);
 
 impl CountedConnection {
-    /// Counts a connection. If `counts` is `None`, nothing is counted.
     pub(super) fn accepted(counts: Option<&Arc<ConnectionCounts>>) -> Self {
         if let Some(counts) = counts {
             counts.accepted.increment();

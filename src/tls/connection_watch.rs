@@ -1,5 +1,5 @@
-//! Decides when the gateway parks or closes the connection of a client. A parked connection is idle, and was taken from
-//! hyper, so that it needs no buffers. There are five reasons to close a connection:
+//! Decides when the gateway parks or closes the connection of a client. To park an idle connection means to take it
+//! from hyper, so that it needs no buffers. There are five reasons to close a connection:
 //!
 //! - The connection is idle for too long.
 //! - The client does not finish the head of a request.
@@ -24,8 +24,8 @@ use super::{
 };
 use crate::stall::{LONG, MinimumProgress};
 
-/// An HTTP/1.1 connection is parked when it has been idle for this long (`docs/decisions.md#d61`). A shorter time would
-/// also park connections between two requests of the same page.
+/// An HTTP/1.1 connection is parked when it has been idle for this long (`docs/decisions.md#d61`). With a shorter time,
+/// connections would also be parked between two requests of the same page.
 const PARK_AFTER: Duration = Duration::from_millis(500);
 
 /// The time limit for requests that are in flight when their connection is evicted. Meanwhile, the connection does not
@@ -42,20 +42,20 @@ pub(super) struct ClientTimeouts {
     /// The maximum time from the first byte to the last byte of the head of a request. This limit applies only to
     /// HTTP/1.1.
     pub(super) head: Duration,
-    /// The time in which a client must take a certain minimum number of bytes of a response.
+    /// Within this time, a client must take a minimum number of bytes of a response.
     pub(super) send: Duration,
 }
 
 /// The action that the server must take on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// The server shuts the connection down gracefully, and then polls the connection and the watch again. A parked
-    /// connection is closed instead.
+    /// The server shuts the connection down gracefully, and then polls the connection and the watch again. If the
+    /// connection is parked, the server closes it instead.
     ShutDown(CloseReason),
     /// The server closes the connection now.
     Close(CloseReason),
-    /// The server closes the connection now. The graceful shutdown of the connection began earlier. Now the connection
-    /// is idle, or the shutdown has taken too long.
+    /// The server closes the connection now. Its graceful shutdown began earlier. Since then, the connection has become
+    /// idle, or the shutdown has taken too long.
     Abort,
     /// The server takes the idle connection from hyper until the client sends data, to free the buffers of hyper.
     Park,
@@ -73,9 +73,9 @@ struct State {
     connection: Arc<ClientConnection>,
     timeouts: ClientTimeouts,
     version: HttpVersion,
-    /// The values of [`ClientConnection::changes`] and [`ClientConnection::read`] at the last poll at which a request
-    /// was in flight, or had begun or ended since the previous poll. If the connection has read further bytes since
-    /// that poll, these bytes are the beginning of a head.
+    /// `changes` and `read` are the values of [`ClientConnection::changes`] and [`ClientConnection::read`]. They are
+    /// stored at each poll at which a request is in flight, or has begun or ended since the previous poll. If the
+    /// connection has read more bytes than `read`, these bytes are the beginning of a head.
     changes: u64,
     read: u64,
     head_since: Option<Instant>,
@@ -85,8 +85,8 @@ struct State {
     evicted_at: Option<Instant>,
     revoked_at: Option<Instant>,
     is_parked: bool,
-    /// If this is true, the timer may fire too late to park the connection after the next request. So the timer must be
-    /// set again at the end of this request.
+    /// If this is true, the timer must be set again at the end of the next request. Otherwise, it could fire too late
+    /// to park the connection.
     parks_after_request: bool,
 }
 
@@ -104,12 +104,12 @@ impl Watch {
         self.state.version
     }
 
-    /// Records that hyper serves the connection again after [`Action::Park`].
+    /// Call this when hyper serves the connection again after [`Action::Park`].
     pub(super) fn resume(&mut self) {
         self.state.is_parked = false;
     }
 
-    /// Decides whether the server must act on the connection. Call this after each poll of the connection.
+    /// Call this after each poll of the connection.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Action> {
         let is_registered = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
         let has_changed = self.state.observe();
@@ -197,7 +197,7 @@ impl State {
         if was_blocked && !self.is_blocked && in_flight == 0 {
             connection.restart_idle_time();
         }
-        // A connection on which the client still takes a response is not idle, although the service has finished.
+        // While the client still takes a response, the connection is not idle, although the service has finished.
         let is_idle = in_flight == 0 && !self.is_blocked;
         let mut next = after(now, self.timeouts.idle);
         if connection.is_evicted() {
@@ -229,8 +229,7 @@ impl State {
                 self.shutting_down_since = Some(now);
                 return Err(Action::ShutDown(CloseReason::Certificate));
             }
-            // As after an eviction, the client may never acknowledge the shutdown, so the connection ends at `end` at
-            // the latest.
+            // As after an eviction, the connection ends at `end` at the latest.
             let end = after(revoked_at, REVOCATION_GRACE);
             if is_idle || now >= end {
                 return Err(Action::Abort);
@@ -277,8 +276,8 @@ impl State {
                 self.is_parked = self.can_be_parked();
                 if self.is_parked { Err(Action::Park) } else { Ok(next.min(end)) }
             }
-            // The connection is shutting down. An HTTP/2 client may still take the rest of a response, so it gets the
-            // time of the send timeout.
+            // The connection is shutting down. An HTTP/2 client may still take the rest of a response, for at most the
+            // send timeout.
             Some(since) => {
                 let end = after(since.max(idle_since), self.timeouts.send);
                 if now >= end { Err(Action::Abort) } else { Ok(next.min(end)) }
@@ -558,7 +557,7 @@ mod tests {
         assert_eq!(watch.enter(|cx, mut watch| watch.poll(cx)), Poll::Ready(Action::Park));
     }
 
-    /// A slow handshake can take longer than the time after which a connection is parked.
+    /// A slow handshake can take longer than `PARK_AFTER`.
     #[tokio::test(start_paused = true)]
     async fn the_idle_timeout_applies_if_the_first_check_parks_the_connection() {
         let connection = Arc::new(ClientConnection::unlimited());

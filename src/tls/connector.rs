@@ -87,7 +87,7 @@ pub struct Connector {
     /// Offers HTTP/2 and HTTP/1.1.
     #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only `Forward` speaks HTTP/2"))]
     http2: HttpsConnector<TcpConnector>,
-    /// The limit for the TCP connection and the TLS handshake together.
+    /// The time limit for the TCP connection and the TLS handshake together.
     limit: Duration,
     /// `None` if the connector opens connections.
     refused: Option<OnRefused>,
@@ -124,8 +124,8 @@ impl Connector {
     }
 
     /// Returns a connector that opens no connection. Each attempt fails with a [`ConnectError`] at once, after
-    /// `refused` was called with the URI. So a program can find out which server a call would ask, without asking it.
-    /// `refused` must not block.
+    /// `refused` was called with the URI. So a program can find out which server a call would connect to, without a
+    /// connection to this server. `refused` must not block.
     #[must_use]
     pub fn without_connections(self, refused: impl Fn(&Uri) + Send + Sync + 'static) -> Self {
         Self { refused: Some(Arc::new(refused)), ..self }
@@ -175,8 +175,8 @@ impl<'a> ConnectorBuilder<'a> {
     /// with the client certificate. `key` is the private key of the client certificate. Both are in PEM. The key may be
     /// RSA or ECDSA with P-256, P-384 or P-521.
     ///
-    /// A connection presents the client certificate of its connector. So a service that needs another client
-    /// certificate needs a connector of its own: see
+    /// A connection presents the client certificate of its connector. If a service needs another client certificate,
+    /// give it its own connector with
     /// [`Forward::with_connector_of`](../proxy/struct.Forward.html#method.with_connector_of).
     pub fn with_identity<'b>(self, certificate: &'b [u8], key: &'b [u8]) -> ConnectorBuilder<'b>
     where
@@ -188,8 +188,8 @@ impl<'a> ConnectorBuilder<'a> {
     /// Sets how long to wait for a TCP connection. Default: 10 s. The addresses of a name are tried 250 ms apart, with
     /// alternating address families (RFC 8305). The limit includes the name resolution and the attempts for all
     /// addresses. The TCP connection and the TLS handshake together may take at most twice this time. The handshake
-    /// needs a limit, too: if a program hangs, the kernel of its host still accepts TCP connections, but nothing
-    /// answers the handshake.
+    /// needs a limit, too. If a server program hangs, its kernel still accepts TCP connections, but the program does
+    /// not answer the handshake.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
@@ -314,7 +314,7 @@ impl fmt::Debug for ConnectorFuture {
     }
 }
 
-/// There is a TCP connection, but the TLS handshake has not ended in time.
+/// The TCP connection and the TLS handshake have together taken too long.
 #[derive(Debug, thiserror::Error)]
 #[error("no TLS connection to {host} within {} s", limit.as_secs_f32())]
 struct NotOpen {

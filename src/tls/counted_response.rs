@@ -1,5 +1,5 @@
-//! Counts a request as in flight until the body of its response has ended. Meanwhile, records whether the request waits
-//! for the service or for the client.
+//! Counts a request as in flight until the body of its response has ended. Until then, records whether the request
+//! waits for the service or for the client.
 
 use std::{
     pin::Pin,
@@ -32,16 +32,15 @@ use crate::{
 use crate::{stall::Stalled, tunnel::NewTunnel};
 
 /// An HTTP/2 stream gets the body in pieces of at most this size, which is the default maximum size of a frame. A
-/// client must take each piece within the time limit. A service may send much larger pieces, which a slow client could
-/// not take in this time.
+/// client must take each piece within the send timeout. If a service sends a larger piece, a slow client might not be
+/// able to take it in this time.
 const STREAM_PIECE: usize = 16 * 1024;
 
 pin_project! {
-    /// The future of a request in flight.
     pub(super) struct CountedResponse<F> {
         #[pin]
         response: Option<F>,
-        // The answer to a request that was refused.
+        // The answer to a refused request.
         refusal: Option<Box<Response<Bytes>>>,
         version: HttpVersion,
         in_flight: Option<InFlight>,
@@ -53,8 +52,7 @@ impl<F> CountedResponse<F> {
         Self { response: Some(response), refusal: None, version, in_flight: Some(in_flight) }
     }
 
-    /// Answers a request that was refused. `logged` writes the answer to the access log, and returns the id of the
-    /// request.
+    /// `logged` writes the answer to the access log, and returns the id of the request.
     #[cold]
     pub(super) fn refused(
         refusal: Refusal,
@@ -94,7 +92,8 @@ where
         let this = self.project();
         let Some(response) = this.response.as_pin_mut() else {
             let refusal = this.refusal.take().expect("polled after completion");
-            // The answer is small and complete. So the request ends now, before the client has taken the answer.
+            // The answer is small and complete. So the request already ends here, before the client has taken the
+            // answer.
             *this.in_flight = None;
             return Poll::Ready(Ok(refusal.map(|rest| CountedBody {
                 body: None,

@@ -1,5 +1,4 @@
-//! The body of a response. If it fails, it reports the failure only after all earlier bytes have been sent to the
-//! client.
+//! A response body that reports a failure only after all earlier bytes were written to the client.
 
 use std::{
     pin::Pin,
@@ -14,9 +13,9 @@ use tower::BoxError;
 use super::client_connection::ClientConnection;
 
 pin_project! {
-    /// The body of a response. When the body of an HTTP/1.1 response fails, hyper discards the bytes that it has not
-    /// written yet. The client might then get nothing. Such a client cannot know that its request was executed, and
-    /// might send the request again (RFC 9110 §9.2.2). So this body fails only when all earlier bytes are written.
+    /// When the body of an HTTP/1.1 response fails, hyper discards the bytes that it has not written yet. The client
+    /// might then get nothing, not know that its request was executed, and send the request again (RFC 9110 §9.2.2). So
+    /// this body fails only after all earlier bytes are written.
     #[derive(Debug)]
     pub(super) struct DeliveredBody<B> {
         #[pin]

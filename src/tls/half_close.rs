@@ -13,7 +13,8 @@
 //!
 //! The probe is an interim response, `100 Continue`. A client ignores the probe if its request did not ask for a `100`
 //! response (RFC 9110 §15.2.1). If the client has closed the connection, its operating system answers the probe with a
-//! reset. No probe is sent to an HTTP/1.0 client, or if the response is ready before the time of the probe.
+//! reset. The gateway sends no probe to an HTTP/1.0 client. It also sends no probe if the response is ready before the
+//! time of the probe.
 
 use std::{
     io::{self, IoSlice},
@@ -35,7 +36,7 @@ use super::{
     client_io::{ClientIo, TlsSocket, poll_read_ahead},
 };
 
-/// The probe. HTTP/1.0 clients do not get it, because HTTP/1.0 has no interim responses (RFC 9110 §15.2).
+/// The probe. HTTP/1.0 has no interim responses (RFC 9110 §15.2).
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The gateway sends the probe this long after the client has closed its sending side.
@@ -44,14 +45,13 @@ const PROBE_AFTER: Duration = Duration::from_secs(1);
 /// The time between the probe and the first check for a reset.
 const FIRST_CHECK: Duration = Duration::from_millis(100);
 
-/// The time between two checks for a reset, after the first check.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// The end of the last line of a head, and the empty line after it (RFC 9112 §2.1).
+/// The last bytes of a head: the end of its last line, and the empty line after it (RFC 9112 §2.1).
 const EMPTY_LINE: &[u8; 4] = b"\r\n\r\n";
 
-/// Most operating systems forget a connection about a minute after the client has closed it. From then on, they answer
-/// a keep-alive probe of TCP with a reset.
+/// The settings of TCP keep-alive. About a minute after a client has closed a connection, most operating systems forget
+/// the connection. From then on, they answer a keep-alive probe with a reset.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(20));
 
@@ -59,8 +59,8 @@ const KEEPALIVE: TcpKeepalive =
 pub(super) trait ClientSocket {
     fn tcp(&self) -> &TcpStream;
 
-    /// Waits until the client has closed its sending side. Fails if the connection has failed. The function may have to
-    /// read data before it sees the end. It adds this data to `ahead`.
+    /// Waits until the client has closed its sending side. If the function must read data to see the end, it adds this
+    /// data to `ahead`. Fails if the connection has failed.
     fn poll_end(&mut self, cx: &mut Context<'_>, ahead: &mut Vec<u8>) -> Poll<io::Result<()>>;
 }
 
@@ -73,8 +73,8 @@ impl ClientSocket for ClientIo<TcpStream> {
         let mut byte = [0];
         match ready!(self.socket().poll_peek(cx, &mut ReadBuf::new(&mut byte)))? {
             0 => Poll::Ready(Ok(())),
-            // There are bytes before the end. The task does not wait for the end here: it polls the connection again
-            // when it can use these bytes.
+            // There are bytes before the end. No waker is registered for the end, because the task polls the connection
+            // again when it can use these bytes.
             _ => Poll::Pending,
         }
     }
@@ -129,7 +129,6 @@ impl<S> HalfCloseStream<S> {
         }
     }
 
-    /// Records the bytes that hyper reads now.
     fn record_read(&mut self, bytes: &[u8]) {
         self.client.response().set_awaits_head(false);
         if let Some(last) = bytes.last_chunk() {
@@ -151,8 +150,8 @@ impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
         (self.client.in_flight() > 0 || response.is_awaited()) && !response.is_upgraded()
     }
 
-    /// Watches whether the client still waits for the response. If the client has closed its sending side, this
-    /// function sends the probe and checks for a reset. Fails if the client has disconnected.
+    /// If the client has closed its sending side, sends the probe and checks for a reset. Fails if the client has
+    /// disconnected.
     fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let half_closed = match &mut self.half_closed {
             Some(half_closed) => half_closed,

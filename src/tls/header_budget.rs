@@ -10,7 +10,6 @@ const CHUNK: usize = 16 * 1024;
 /// never changes the shared value.
 const FREE: usize = CHUNK;
 
-/// A budget in bytes. Several connections share it.
 #[derive(Debug)]
 pub(super) struct HeaderBudget {
     max: AtomicUsize,
@@ -70,7 +69,6 @@ impl HeaderUse {
         false
     }
 
-    /// Removes the headers of a request that has ended.
     pub(super) fn remove(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -100,8 +98,6 @@ mod tests {
         assert!(!other.add(&budget, FREE + 2 * CHUNK + 1));
         assert!(other.add(&budget, FREE + 2 * CHUNK));
         assert!(!one.add(&budget, 1));
-        // The next request of a connection can use the bytes that the connection has already taken from the
-        // budget.
         one.remove(1);
         assert!(one.add(&budget, 1));
         one.remove(FREE + CHUNK);

@@ -31,7 +31,6 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// Returns the client to which [`ClientLimits`](super::ClientLimits) attributes the connection.
     pub(super) fn source(&self) -> ClientSource {
         match self.proxies {
             Some(_) => ClientSource::Exempt,
@@ -88,8 +87,8 @@ impl InboundProxies {
                 log_limited!(warn, ("PROXY protocol", peer.ip(), error), { %peer, %error }, "connection of a trusted proxy closed: the header of the PROXY protocol is missing or malformed");
                 Err(ProxyRefusal::Malformed)
             }
-            // This is logged at a low level, because health checks of load balancers often close the connection without
-            // a header.
+            // The log level is low, because health checks of load balancers often close the connection without a
+            // header.
             Ok(Err(error @ (ReadError::Closed | ReadError::Io(_)))) => {
                 tracing::debug!(%peer, %error, "connection of a trusted proxy ended early");
                 Err(ProxyRefusal::Closed)

@@ -27,8 +27,8 @@ use super::{
     lingering_close::{LingerLimits, lingering_close},
 };
 
-/// Limits for closing a connection after its last response. A client that is still sending its request needs this time
-/// to send the rest, and to read the response.
+/// Limits for closing a connection after its last response. A client may need this time to send the rest of its request
+/// and to read the response.
 const AFTER_RESPONSE: LingerLimits = LingerLimits {
     total: Duration::from_secs(30),
     pause: Duration::from_secs(5),
@@ -41,13 +41,12 @@ pub(super) enum ClientStream {
     Tls(TlsSocket),
 }
 
-/// Says how the last response on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LastResponse {
     Complete,
     BrokenOff,
-    /// The response broke off, and it has no length. So only the end of the connection shows the client where the
-    /// response ends.
+    /// The response broke off, and it has no length. For the client, the end of the connection is the end of such a
+    /// response.
     BrokenOffWithoutLength,
 }
 
@@ -69,7 +68,7 @@ impl ClientStream {
                 if let Poll::Ready(read) = poll_read_ahead(stream, cx, ahead) {
                     return Poll::Ready(read.map(drop));
                 }
-                // rustls may have an answer to a message that contained no data.
+                // rustls may have to answer a TLS message that contained no data of the client.
                 match Pin::new(stream).poll_flush(cx) {
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                     Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
@@ -113,8 +112,9 @@ impl ClientStream {
 
 /// Takes back a connection that was lent to hyper.
 ///
-/// A response without a length may end only with the connection. In this case, dropping this value resets the
-/// connection. Without the reset, the client would take a part of the response for the whole response.
+/// For an HTTP/1.0 response without a length, the end of the connection is the end of the response. If such a response
+/// is not complete, dropping this value resets the connection. Otherwise, the client would take the sent part for the
+/// whole response.
 pub(super) enum Lender {
     Tcp {
         stream: oneshot::Receiver<ClientIo<TcpStream>>,
@@ -125,7 +125,6 @@ pub(super) enum Lender {
 }
 
 impl Lender {
-    /// Takes the connection back, if hyper has dropped it.
     pub(super) fn take_back(mut self) -> Option<ClientStream> {
         match &mut self {
             Self::Tcp { stream, .. } => stream.try_recv().ok().map(ClientStream::Tcp),
@@ -151,7 +150,7 @@ const LENT: &str = "only `drop` takes the stream";
 
 /// A connection that goes back to its owner when this value is dropped.
 pub(super) struct LentStream<T> {
-    /// The stream and its owner. `None` only in `drop`.
+    /// `None` only in `drop`.
     lent: Option<(T, oneshot::Sender<T>)>,
     client: Arc<ClientConnection>,
 }
@@ -174,8 +173,7 @@ impl<T> LentStream<T> {
 impl<T> Drop for LentStream<T> {
     fn drop(&mut self) {
         if let Some((stream, owner)) = self.lent.take() {
-            // `send` fails if the task of the connection was aborted, because nothing then receives the stream. The
-            // connection is closed immediately.
+            // `send` fails if the task of the connection was aborted. This closes the connection immediately.
             let _ = owner.send(stream);
         }
     }
@@ -232,7 +230,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
         flushed
     }
 
-    /// Flushes only, because the owner closes the connection.
+    /// Only flushes, because the owner closes the connection.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         // hyper shuts the connection down only after it has written the whole response.

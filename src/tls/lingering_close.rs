@@ -18,7 +18,6 @@ use tokio::{
 /// discards meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LingerLimits {
-    /// The limit for the whole close.
     pub(super) total: Duration,
     /// The maximum time between two pieces that the client sends.
     pub(super) pause: Duration,
@@ -26,8 +25,6 @@ pub(super) struct LingerLimits {
     pub(super) bytes: usize,
 }
 
-/// Closes a connection so that the client can still read the last bytes.
-///
 /// First the server closes its sending side. Then it reads and discards everything that the client still sends. The
 /// connection is closed when the client closes its side, or when the first of the `limits` is reached.
 ///
@@ -48,7 +45,6 @@ where
         }
         io::Result::Ok(())
     };
-    // The result is ignored, because the connection is closed in any case.
     let _ = timeout(limits.total, closed).await;
 }
 
@@ -89,7 +85,6 @@ mod tests {
         Drips,
     }
 
-    /// Returns how long the close takes.
     async fn duration(client: &Client) -> Duration {
         let (mut server, mut stream) = duplex(2 * LIMITS.bytes);
         server.write_all(b"alert").await.unwrap();

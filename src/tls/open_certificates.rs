@@ -55,8 +55,8 @@ impl OpenCertificates {
     }
 
     /// Changes the verifier, and revokes the connections whose certificates the new verifier does not accept. Returns
-    /// the number of connections that this call has revoked. This takes about a tenth of a millisecond for each
-    /// certificate that is in use.
+    /// how many connections this call has revoked. The call takes about a tenth of a millisecond for each certificate
+    /// that is in use.
     pub(super) fn replace(&self, verifier: &ClientVerifier) -> usize {
         let mut table = self.table();
         if table.verifier.is_same(verifier) {
@@ -64,7 +64,7 @@ impl OpenCertificates {
         }
         table.verifier = verifier.clone();
         let open: Vec<_> = table.open.values().cloned().collect();
-        // The lock is released, so that connections can open and close while the certificates are verified.
+        // Without the lock, connections can open and close while the certificates are verified.
         drop(table);
         let now = UnixTime::now();
         // Several connections of a client may have the same chain, which is then verified only once.
@@ -98,7 +98,7 @@ impl ClientVerifier {
     pub(super) fn accepts(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         match (self, chain) {
             // The verifier of a configuration that was passed to `ServerTls::from_config` cannot be called here. So the
-            // result of the handshake stays in force.
+            // certificate stays accepted.
             (Self::Unknown, _) => true,
             (Self::None, _) | (_, []) => false,
             (Self::Verifier(verifier), [leaf, intermediates @ ..]) => {
@@ -171,7 +171,6 @@ mod tests {
             assert_eq!(is_revoked, [good_want, bad_want, bad_want], "{case}");
             assert_eq!(revoked, is_revoked.iter().filter(|it| **it).count(), "{case}");
             assert_eq!(open.replace(&new), 0, "{case}");
-            // These handshakes began before the change.
             let late = [connect(&good), connect(&bad)].map(|(_, it)| it.is_revoked());
             assert_eq!(late, want, "{case}");
             drop(connections);

@@ -25,7 +25,6 @@ pub(super) enum NoTls {
     PlainHttp(ClientIo<TcpStream>),
 }
 
-/// Waits for the TLS handshake.
 pub(super) async fn accept(
     acceptor: &TlsAcceptor,
     stream: ClientIo<TcpStream>,
@@ -41,16 +40,14 @@ pub(super) async fn accept(
     }
 }
 
-/// Returns true if the first byte of a connection is a letter. An HTTP request begins with the name of a method. The
-/// names of the usual methods begin with a letter. TLS begins with the number of a content type (RFC 8446 §5.1). These
-/// numbers are not letters.
+/// An HTTP request begins with the name of a method, and the names of the usual methods begin with a letter. TLS begins
+/// with the number of a content type (RFC 8446 §5.1). These numbers are not letters.
 fn is_plain_http(first: u8) -> bool {
     first.is_ascii_alphabetic()
 }
 
-/// Answers a client that sends HTTP without TLS.
 pub(super) async fn refuse(stream: &mut ClientIo<TcpStream>) {
-    // An error means that the client has closed the connection, so it gets no answer.
+    // An error means that the client has closed the connection.
     let _ = stream.write_all(RESPONSE).await;
 }
 

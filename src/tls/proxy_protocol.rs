@@ -28,12 +28,9 @@ const V2_MAX_REST: usize = 1024;
 
 const MAX_LENGTH: usize = V2_FIXED_LENGTH + V2_MAX_REST;
 
-/// The content of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyHeader {
-    /// The proxy forwards a connection.
     Forwarded {
-        /// The address of the client.
         source: SocketAddr,
         /// The address to which the client connected.
         destination: SocketAddr,
@@ -42,30 +39,23 @@ pub(super) enum ProxyHeader {
     Local,
 }
 
-/// The result of [`ProxyHeader::parse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// The bytes are the beginning of a header that is not complete yet.
     Incomplete,
     /// The first `length` bytes are a header.
     Complete {
-        /// The header.
         header: ProxyHeader,
-        /// The length of the header in bytes.
         length: usize,
     },
 }
 
-/// The reason why the bytes are not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(super) enum Malformed {
     /// The bytes start neither as version 1 nor as version 2.
     #[error("the connection does not begin with a header of the PROXY protocol")]
     NoHeader,
-    /// The header is longer than the limit.
     #[error("the header of the PROXY protocol is too long")]
     TooLong,
-    /// The line of version 1 is malformed.
     #[error("the header of the PROXY protocol is malformed")]
     Line,
     /// A header of version 2 has an unknown version number, command or address family.
@@ -78,7 +68,6 @@ pub(super) enum Malformed {
 }
 
 impl ProxyHeader {
-    /// Parses the first bytes of a connection.
     pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
         let begins_with = |start: &[u8]| bytes.iter().zip(start).all(|(byte, want)| byte == want);
         if begins_with(V2_START) {
@@ -103,7 +92,7 @@ impl ProxyHeader {
         let mut buffer = [0; MAX_LENGTH];
         let mut filled = 0;
         loop {
-            // As long as the header is incomplete, all peeked bytes belong to the header, so they can be consumed.
+            // If the header is incomplete, all peeked bytes belong to it, so they can be consumed.
             let peeked = stream.peek(&mut buffer[filled..]).await?;
             if peeked == 0 {
                 return Err(ReadError::Closed);
@@ -138,7 +127,6 @@ pub fn proxy_header(bytes: &[u8]) -> Result<Option<(usize, Option<[SocketAddr; 2
     }
 }
 
-/// The reason why no header could be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error(transparent)]
@@ -204,10 +192,9 @@ fn v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     }
     let Some(rest) = rest.get(..length) else { return Ok(Parsed::Incomplete) };
     let header = match (version_and_command, family) {
-        // This is the command LOCAL, whose other fields are ignored. Or it is the command PROXY with an unspecified
-        // address family, or with a client on a UNIX socket.
+        // The command LOCAL, or the command PROXY with an unspecified address family or UNIX sockets.
         (0x20, _) | (0x21, 0x00 | 0x31) => ProxyHeader::Local,
-        // This is the command PROXY with TCP over IPv4 or IPv6.
+        // The command PROXY with TCP over IPv4 or IPv6.
         (0x21, 0x11) => v2_addresses::<4, Ipv4Addr>(rest)?,
         (0x21, 0x21) => v2_addresses::<16, Ipv6Addr>(rest)?,
         _ => return Err(Malformed::Unsupported),
@@ -215,7 +202,6 @@ fn v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     Ok(Parsed::Complete { header, length: V2_FIXED_LENGTH + length })
 }
 
-/// Parses two addresses, and then two ports.
 fn v2_addresses<const N: usize, Ip>(bytes: &[u8]) -> Result<ProxyHeader, Malformed>
 where
     Ip: From<[u8; N]> + Into<std::net::IpAddr>,

@@ -1,4 +1,4 @@
-//! The requests that the gateway refuses at a limit, and the answers to them.
+//! The answers to requests that the gateway refuses at a limit.
 
 use std::time::Duration;
 
@@ -14,23 +14,21 @@ use crate::{
 /// The time that a client should wait before it repeats a request that was refused.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The address of the client has too many requests in flight.
     RequestsPerAddress,
     /// The headers of all requests in flight would take too much memory.
     HeaderMemory,
-    /// The headers of the request are too large.
     HeadersTooLarge,
 }
 
 impl Refusal {
     /// Returns the answer to the client.
     ///
-    /// If one address has too many requests, the status is 429, and not 503. After a 503, a load balancer could
-    /// conclude that the gateway is down for all clients. A client such as Apache HttpClient repeats a request after
-    /// both statuses.
+    /// If one address has too many requests, the status is 429. After a 503, a load balancer could conclude that the
+    /// gateway is down for all clients. A client such as Apache HttpClient repeats a request after a 429 as well as
+    /// after a 503.
     pub(super) fn response(self) -> Response<Bytes> {
         let (message, status) = match self {
             Self::RequestsPerAddress => {

@@ -1,5 +1,5 @@
-//! The state of the responses on an HTTP/1.1 connection. The I/O of hyper, the body of a response and the server share
-//! this state.
+//! The state of the responses on an HTTP/1.1 connection, which the I/O of hyper, the body of a response and the server
+//! share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,7 +23,6 @@ pub(super) struct ResponseState {
 }
 
 impl ResponseState {
-    /// Records that an HTTP/1.1 request has arrived.
     pub(super) fn set_awaited(&self, request: RequestFraming) {
         self.is_awaited.store(true, Ordering::Relaxed);
         self.accepts_interim.store(!request.is_http10, Ordering::Relaxed);
@@ -60,7 +59,7 @@ impl ResponseState {
         self.is_complete.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether hyper has written the whole last response. This is false if the last response broke off.
+    /// If the last response broke off, this is false.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete.load(Ordering::Relaxed)
     }
@@ -94,17 +93,17 @@ impl ResponseState {
         !self.has_unflushed.load(Ordering::Relaxed)
     }
 
-    /// Records whether hyper waits for the head of a request, that is, for data at the beginning of the connection, or
-    /// after data that ended like a head.
+    /// Records whether hyper waits for the head of a request. It does if it waits for data, and either has read nothing
+    /// yet, or has last read the end of a head.
     pub(super) fn set_awaits_head(&self, awaits_head: bool) {
         self.awaits_head.store(awaits_head, Ordering::Relaxed);
     }
 
     /// Returns whether hyper has neither read a part of the next request nor kept a part of the last response.
     ///
-    /// hyper does not report this. But it is certain if the last request had no body, and the data that hyper has read
-    /// ends with an empty line. The last bytes of this data then belong to that request, because the beginning of
-    /// another head cannot end with an empty line. (A server ignores empty lines before a head, RFC 9112 §2.2.)
+    /// hyper does not report this. But two facts prove it: the last request had no body, and the data that hyper has
+    /// read ends with an empty line. If this data contained a part of the next head, it would not end with an empty
+    /// line. (A server ignores empty lines before a head, RFC 9112 §2.2.)
     pub(super) fn is_between_requests(&self) -> bool {
         self.awaits_head.load(Ordering::Relaxed)
             && !self.had_request_body.load(Ordering::Relaxed)

@@ -16,7 +16,7 @@ use rustls::{
 /// [`Connector`](super::Connector) whose policy sets no groups offers it after the groups of rustls.
 pub static SECP521R1: &dyn SupportedKxGroup = &Secp521r1;
 
-/// Returns `provider` with this group added at the end, so that all other groups are preferred.
+/// Adds this group at the end, so that all other groups are preferred.
 pub(super) fn with_secp521r1(mut provider: CryptoProvider) -> CryptoProvider {
     provider.kx_groups.push(SECP521R1);
     provider

@@ -1,5 +1,5 @@
-//! The HTTP server: its settings, the loop that accepts connections, and the shutdown. The module `accepted_connection`
-//! serves each connection.
+//! The HTTP server: the loop that accepts connections, and the shutdown. The module `accepted_connection` serves each
+//! connection.
 
 use std::{convert::Infallible, error::Error, io, pin::pin, sync::Arc, time::Duration};
 
@@ -28,26 +28,26 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// The maximum time that the server waits at its shutdown for a request on each idle connection. A client may already
-/// have sent such a request.
+/// At its shutdown, the server waits at most this long for a last request on each idle connection. The client may
+/// already have sent this request.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
-/// When the server shuts down, it accepts up to this many connections that are already established, for up to
-/// [`MAX_BACKLOG_TIME`]. Without these limits, clients that connect all the time would prevent the shutdown.
+/// When the server shuts down, it first accepts up to this many connections that the kernel has already established,
+/// for up to [`MAX_BACKLOG_TIME`]. Without these limits, clients that connect all the time would prevent the shutdown.
 const MAX_BACKLOG: usize = 4096;
 
 const MAX_BACKLOG_TIME: Duration = Duration::from_millis(200);
 
-/// The maximum time that the server waits until the futures of aborted requests have been dropped.
+/// The server waits at most this long until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
 
-/// The maximum time that the server waits after the tunnel drain timeout until all tunnels have ended. A tunnel needs
-/// up to five seconds to end. Its connection then needs up to [`REQUEST_GRACE`] to close.
+/// After the tunnel drain timeout, the server waits at most this long until all tunnels have ended. A tunnel needs up
+/// to five seconds to end. Then its connection needs up to [`REQUEST_GRACE`] to close.
 const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 
 /// The kernel buffers at most about this many bytes that it cannot send yet. With a larger buffer, the server would
-/// notice the progress of a slow client with more delay. The receive buffer of the client's kernel has the same effect,
-/// but the server cannot limit that buffer.
+/// notice later that a slow client takes bytes. The receive buffer of the client's kernel has the same effect, but the
+/// server cannot limit that buffer.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
 
@@ -118,7 +118,7 @@ pub enum Drained {
 }
 
 impl Drained {
-    /// Returns the number of connections that were closed at the drain timeout.
+    /// The number of connections that were closed at the drain timeout.
     pub fn cut_off(self) -> usize {
         match self {
             Self::Completely => 0,
@@ -178,15 +178,15 @@ impl Server {
     /// [`ConnectionInfo::local`](crate::connection::ConnectionInfo::local) then contain the addresses of this header. A
     /// connection is closed if it has no valid header, or if its peer is not one of `proxies`. Default: no header.
     ///
-    /// If the header says that the proxy itself is the client (`LOCAL`), or that the proxy does not know the addresses
-    /// (`UNKNOWN`), the peer is the proxy.
+    /// In two cases, the peer is the proxy: the header says that the proxy itself is the client (`LOCAL`), or that the
+    /// proxy does not know the addresses (`UNKNOWN`).
     #[must_use]
     pub fn with_proxy_protocol(self, proxies: TrustedProxies) -> Self {
         Self { settings: self.settings.with_proxy_protocol(proxies), ..self }
     }
 
-    /// Sets how long a TLS handshake may take. Reading the header of the PROXY protocol is included in this time. If
-    /// the handshake fails, this time also includes closing the connection. Default: 10 s.
+    /// Sets how long a TLS handshake may take. This time includes reading the header of the PROXY protocol. If the
+    /// handshake fails, it also includes closing the connection. Default: 10 s.
     #[must_use]
     pub fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
         Self { settings: self.settings.with_handshake_timeout(handshake_timeout), ..self }
@@ -199,7 +199,8 @@ impl Server {
         Self { settings: self.settings.with_header_timeout(header_timeout), ..self }
     }
 
-    /// Sets how long a connection may be without a request. Pings of HTTP/2 do not extend this time. Default: 75 s.
+    /// Sets how long a connection may stay open without a request. Pings of HTTP/2 do not extend this time. Default: 75
+    /// s.
     #[must_use]
     pub fn with_idle_timeout(self, idle_timeout: Duration) -> Self {
         Self { settings: self.settings.with_idle_timeout(idle_timeout), ..self }
@@ -219,12 +220,12 @@ impl Server {
         Self { tunnel_drain_timeout, ..self }
     }
 
-    /// Sets the send timeout. Within this time, a client must take at least 4 KiB of the data that waits for it. If the
-    /// client takes less, its HTTP/1.1 connection is closed, or its HTTP/2 stream is reset. A stream of HTTP/2 gets
-    /// pieces of up to 16 KiB, and the client must take a whole piece in this time. There is no limit for event streams
-    /// (`text/event-stream`) and gRPC if the length of the response is not known. The server sees only the progress of
-    /// the client's kernel, which may take a megabyte at a time. If this is one megabyte, and the send timeout is 60 s,
-    /// a connection may also be closed if its client takes less than about 16 KiB per second. Default: 60 s.
+    /// Sets the send timeout. Within this time, a client must take at least 4 KiB of the data that waits for it. If an
+    /// HTTP/1.1 client takes less, its connection is closed. An HTTP/2 client must take a whole piece of up to 16 KiB
+    /// in this time. If it takes less, the stream is reset. There is no limit for event streams (`text/event-stream`)
+    /// and gRPC if the length of the response is not known. The server only sees when the client's kernel takes bytes,
+    /// and a kernel may take up to a megabyte at a time. With such a kernel and a send timeout of 60 s, the server may
+    /// also close the connection of a client that reads less than about 16 KiB per second. Default: 60 s.
     #[must_use]
     pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
         Self { settings: self.settings.with_send_timeout(send_timeout), ..self }
@@ -319,7 +320,7 @@ impl Server {
         };
         let drained = match timeout(self.drain_timeout, all_ended).await {
             Ok(()) => Drained::Completely,
-            // A connection that is being closed does not count as cut off, because its requests have been answered.
+            // A connection that is being closed does not count, because its requests have been answered.
             Err(_) => match connections.len().saturating_sub(current.get().closing()) {
                 0 => Drained::Completely,
                 connections => Drained::CutOff { connections },
@@ -352,7 +353,6 @@ impl Server {
     }
 }
 
-/// The settings for the next connection.
 struct CurrentServing {
     serving: Arc<Serving>,
     handle: Option<SettingsHandle>,
@@ -361,7 +361,7 @@ struct CurrentServing {
 
 impl CurrentServing {
     fn new(serving: Arc<Serving>, handle: Option<SettingsHandle>) -> Self {
-        // The settings may have changed since they were read. So the first connection reads them again.
+        // The first connection reads the settings again, because they may have changed.
         Self { serving, handle, generation: 0 }
     }
 
@@ -377,15 +377,15 @@ impl CurrentServing {
     }
 }
 
-/// Runs the tunnel in a task of its own, if the connection has become a tunnel. The task of the HTTP connection has
-/// then ended, which frees its memory. The drain timeout of HTTP connections does not apply to the new task.
+/// If the connection has become a tunnel, runs the tunnel in a new task. The task of the HTTP connection has ended,
+/// which frees its memory. The drain timeout does not apply to the new task.
 fn run_tunnel(ended: Result<Option<OpenTunnel>, JoinError>, tunnels: &mut JoinSet<()>) {
     if let Ok(Some(tunnel)) = ended {
         tunnels.spawn(tunnel.run());
     }
 }
 
-/// Limits the number of unsent bytes that the kernel keeps for each connection of the listener.
+/// See `MAX_UNSENT`.
 fn keep_little_unsent(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     if let Err(error) = SockRef::from(listener).set_tcp_notsent_lowat(MAX_UNSENT) {
@@ -403,11 +403,10 @@ fn keep_alive(listener: &TcpListener) {
     }
 }
 
-/// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its connection
-/// before the server accepted it, the server continues immediately. If there are too many open files or there is too
-/// little memory, the server closes the longest idle connection. If no connection is idle, it closes a stalled one. The
-/// server then waits a moment until the file of the closed connection is free. If no connection is idle or stalled, no
-/// file becomes free before another connection ends.
+/// Handles an error of `accept`, after which the listener can still be used. If a client closed its connection before
+/// the server accepted it, the server continues immediately. If there are too many open files or there is too little
+/// memory, the server closes the longest idle connection. If no connection is idle, it closes a stalled one. Then the
+/// server waits a moment, so that the closed connection can free its file.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     if is_closed_by_client(error) {
         return;
@@ -430,8 +429,8 @@ fn is_closed_by_client(error: &io::Error) -> bool {
     )
 }
 
-/// Returns whether the process or the system has too many open files or too little memory. In both cases, closing
-/// another connection helps.
+/// Returns whether the process or the system has too many open files or too little memory. Then it helps to close
+/// another connection.
 fn lacks_resources(error: &io::Error) -> bool {
     // `ENFILE` and `EMFILE` have these numbers on all Unix systems since Version 7.
     const ENFILE: i32 = 23;

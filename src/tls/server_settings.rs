@@ -103,18 +103,18 @@ impl ServerSettings {
 pub struct SettingsHandle(Arc<Shared>);
 
 struct Shared {
-    /// Increases with each change. When a server accepts a connection, it compares this number with the number at its
-    /// last read of the settings. So it need not lock `current` for each connection.
+    /// Increases with each change. A server keeps the number at its last read of the settings, and compares both
+    /// numbers for each connection. So it locks `current` only after a change.
     generation: AtomicU64,
     current: Mutex<ServerSettings>,
-    /// Locked during a change. So if two threads change the settings, the certificates are verified in the same order
-    /// as the settings are set.
+    /// Locked during a change, so that the last settings that a thread sets are also the last ones with which
+    /// certificates are verified.
     changing: Mutex<()>,
     open: Arc<OpenCertificates>,
 }
 
 impl SettingsHandle {
-    /// Creates a handle for new servers, with their first settings.
+    /// Creates a handle with the first settings of its servers.
     pub fn new(settings: ServerSettings) -> Self {
         let open = Arc::new(OpenCertificates::new(settings.clients()));
         let (generation, current) = (AtomicU64::new(1), Mutex::new(settings));
@@ -134,18 +134,17 @@ impl SettingsHandle {
     pub fn replace(&self, settings: ServerSettings) -> usize {
         let clients = settings.clients();
         let _changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        // The lock of `current` is released at the end of this statement. The old settings are dropped later, at the
-        // end of the function.
+        // The old settings are dropped at the end of the function, without the lock of `current`.
         let _before = std::mem::replace(&mut *self.current(), settings);
         self.0.generation.fetch_add(1, Ordering::AcqRel);
         self.0.open.replace(&clients)
     }
 
     /// Returns whether a handshake would now accept `certificate`, with its intermediate certificates. Use this
-    /// function if the connection with this certificate belongs to another process. Always returns true for a TLS
-    /// configuration of your own ([`ServerTls::from_config`]).
+    /// function for a connection of another process. Always returns true for a TLS configuration of your own
+    /// ([`ServerTls::from_config`]).
     ///
-    /// The call takes about a tenth of a millisecond. The function does not verify that a client holds the private key.
+    /// The call takes about a tenth of a millisecond. It does not verify that a client holds the private key.
     pub fn accepts_client(&self, certificate: &PeerCertificate) -> bool {
         let chain = std::iter::once(certificate.der()).chain(certificate.intermediates());
         let chain: Vec<_> = chain.map(CertificateDer::from).collect();

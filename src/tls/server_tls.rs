@@ -31,21 +31,21 @@ pub struct ServerTls {
     clients: ClientVerifier,
 }
 
-/// Verifies client certificates in handshakes. When the settings of a server get a new verifier, the new verifier also
-/// verifies the client certificates of all open connections.
+/// Verifies client certificates in handshakes. A new verifier also verifies the client certificates of the connections
+/// that are already open.
 #[derive(Clone)]
 pub(super) enum ClientVerifier {
     /// The server does not ask for client certificates, and accepts none.
     None,
     Verifier(Arc<dyn ClientCertVerifier>),
-    /// The configuration comes from [`ServerTls::from_config`]. rustls does not return the verifier of a configuration.
+    /// The configuration comes from [`ServerTls::from_config`], and rustls does not reveal its verifier.
     Unknown,
 }
 
 impl ServerTls {
     /// Reads PEM documents: the certificate chain (leaf first), its private key (PKCS #8, PKCS #1 or SEC 1), and the CA
-    /// certificates with which client certificates are verified. If there are no CA certificates, clients are not asked
-    /// for a certificate. If there are CA certificates, clients are asked for a certificate, but need not send one.
+    /// certificates with which client certificates are verified. With CA certificates, the server asks clients for a
+    /// certificate, but accepts clients that send none. Without CA certificates, it does not ask.
     ///
     /// # Errors
     /// [`TlsError`] names the document that cannot be used, or says why rustls rejects the configuration.
@@ -195,10 +195,10 @@ impl<'a> ServerTlsBuilder<'a> {
 
     /// Checks client certificates with the certificate revocation lists (CRLs) of a PEM document.
     ///
-    /// Each certificate of the client's chain, except the trusted CA certificate, must pass two checks: its issuer has
-    /// a current list, and the certificate is not in this list. So the connection is also refused if the issuer has no
-    /// list, or if the list has expired (its `nextUpdate` has passed). A client without a certificate can still
-    /// connect.
+    /// Two checks apply to each certificate of the client's chain, except the trusted CA certificate: its issuer must
+    /// have a current list, and the certificate must not be in this list. So the connection is also refused if the
+    /// issuer has no list, or if the list has expired (its `nextUpdate` has passed). A client without a certificate can
+    /// still connect.
     ///
     /// TLS sessions are not resumed, because a resumed session does not check the certificate again. Without
     /// [client authorities](Self::with_client_authorities), the lists have no effect.

@@ -1,15 +1,7 @@
-//! A cache of valid certificate signatures.
+//! A cache of valid certificate signatures: see [the description](super#signature-cache).
 //!
-//! A client that connects again presents the same certificate, with the same signature of the CA (certificate
-//! authority). With this cache, this signature is usually verified only once. This saves 14 % of the time of a
-//! handshake with a client certificate (`benches/choices.md`). The result can be cached, because a signature that is
-//! valid for a public key and a message stays valid. Only the fact that a signature is valid is cached. Each full
-//! handshake still checks whether the certificate has expired, what it may be used for, and whether its CA is trusted.
-//! Each full handshake also verifies the signature by which the peer proves that it holds the private key.
-//!
-//! The cache is off by default because of a timing attack. An attacker who has a copy of a client's
-//! certificate can measure how long a handshake takes to fail. This time shows whether that client has
-//! connected before.
+//! The result of a check can be cached, because a signature that is valid for a public key and a message stays valid.
+//! Only valid signatures are cached.
 
 use std::sync::LazyLock;
 
@@ -23,7 +15,6 @@ use sha2::{Digest, Sha256};
 /// The maximum number of cached signatures. They take about 1 MiB.
 const MAX_SIGNATURES: usize = 10_000;
 
-/// Says whether signatures of certificates are cached.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SignatureCache {
     Off,
@@ -31,7 +22,6 @@ pub(super) enum SignatureCache {
 }
 
 impl SignatureCache {
-    /// Returns the crypto provider aws-lc-rs, with or without the cache.
     pub(super) fn provider(self) -> CryptoProvider {
         match self {
             Self::Off => aws_lc_rs::default_provider(),
@@ -80,7 +70,6 @@ impl Caching {
         let mut digest = Sha256::new();
         digest.update((self.index as u64).to_be_bytes());
         for part in [public_key, message, signature] {
-            // The length before each part shows where the part ends.
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }

@@ -1,9 +1,8 @@
 //! Runs the requests of HTTP/2 connections, and ends a request if its client does not take the response.
 //!
-//! A client can leave the flow-control window of one stream full while it uses other streams of the connection. hyper
-//! then waits for room in the window, and polls neither the service nor the body of the response. Only the task of the
-//! stream can detect this: the poll of the task returns `Pending`, although neither the service nor the body has
-//! returned `Pending`.
+//! A client can leave the flow-control window of one stream full while it uses other streams of the connection. Then
+//! hyper waits for room in the window, and does not poll the body of the response. Only the task of the stream can
+//! detect this: a poll of the task returns `Pending`, although neither the service nor the body has returned `Pending`.
 
 use std::{
     cell::Cell,
@@ -22,7 +21,7 @@ use super::{close_reason::CloseReason, connection_counts::ConnectionCounts};
 use crate::{log_limit::log_limited, stall::StallTimer};
 
 thread_local! {
-    /// The events of the current poll of a stream. This value is valid only during the poll.
+    /// The events of the current poll of a stream.
     static POLLED: Cell<Polled> = const { Cell::new(Polled::NOTHING) };
 }
 
@@ -54,16 +53,14 @@ pub(super) fn passed_on(bytes: usize, has_no_limit: bool) {
 pub(super) struct Streams(Arc<Settings>);
 
 struct Settings {
-    /// The receiver sees when the last clone of this sender is dropped.
     running: mpsc::Sender<Infallible>,
     send: Duration,
     counts: Option<Arc<ConnectionCounts>>,
 }
 
 impl Streams {
-    /// Creates an executor. All clones and all tasks share `running`. So the receiver of this channel sees when all
-    /// tasks have ended and all clones of the executor are dropped. A client must make the minimum progress within each
-    /// period of length `send`.
+    /// All clones and all tasks share `running`. So the channel closes when all tasks have ended and all clones of the
+    /// executor are dropped. A client must make the minimum progress within each period of length `send`.
     pub(super) fn new(
         running: mpsc::Sender<Infallible>,
         send: Duration,

@@ -1,6 +1,6 @@
 //! Opens TCP connections to services. The addresses of a name are tried 250 ms apart, with alternating address families
-//! (RFC 8305). So if an address does not answer, the attempt for the next address begins after a quarter of a second,
-//! and does not wait for the connect timeout.
+//! (RFC 8305). So if an address does not answer, the attempt for the next address does not wait for the connect
+//! timeout.
 
 use std::{
     future::poll_fn,
@@ -77,7 +77,7 @@ impl Service<Uri> for TcpConnector {
     }
 }
 
-/// Returns the host, without the brackets of an IPv6 address, and the port.
+/// Returns the host (without the brackets of an IPv6 address) and the port.
 fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
     let host = uri.host()?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -101,8 +101,7 @@ async fn connect(host: &str, port: u16) -> Result<TokioIo<TcpStream>, TcpError> 
     });
     let stream =
         stream.await.unwrap_or_else(|| Err(TcpError::NoAddress { host: host.to_owned() }))?;
-    // The gateway writes whole messages, so the kernel need not wait for more bytes. An error means that the connection
-    // has ended. The error is ignored, because the first write then fails, too.
+    // An error means that the connection has ended. It is ignored, because the first write then fails, too.
     let _ = stream.set_nodelay(true);
     Ok(TokioIo::new(stream))
 }
@@ -153,7 +152,7 @@ async fn first_connected<T, E, F: Future<Output = Result<T, E>>>(
     }
 }
 
-/// Waits until an attempt has ended, and removes this attempt from the list.
+/// Waits until an attempt has ended, and removes it from `attempts`.
 fn poll_any<F: Future>(attempts: &mut Vec<Pin<Box<F>>>, cx: &mut Context<'_>) -> Poll<F::Output> {
     for at in 0..attempts.len() {
         if let Poll::Ready(ended) = attempts[at].as_mut().poll(cx) {
@@ -205,8 +204,8 @@ mod tests {
         }
     }
 
-    /// Simulates a connection attempt. The last digit of the port determines the result. With 0, there is no answer.
-    /// With 1, the connection is refused after 10 ms. With 2 and 3, it is accepted after 10 ms and 400 ms.
+    /// Simulates a connection attempt. The last digit of the port determines the result. 0: no answer. 1: refused after
+    /// 10 ms. 2: accepted after 10 ms. 3: accepted after 400 ms.
     async fn outcome(address: SocketAddr) -> Result<u16, u16> {
         let port = address.port();
         match port % 10 {

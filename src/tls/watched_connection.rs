@@ -1,4 +1,4 @@
-//! Waits for the end of a connection of a client: while hyper serves it, and while it is parked.
+//! Waits for the end of a client's connection, which hyper serves or which is parked.
 
 use std::{
     net::SocketAddr,
@@ -33,9 +33,8 @@ use crate::log_limit::log_limited;
 /// until the connection ends.
 pub(super) type Served = Pin<Box<dyn GracefulConnection + Send>>;
 
-/// A connection that hyper serves.
 pub(super) trait GracefulConnection: Future<Output = hyper::Result<()>> {
-    /// Closes the connection after the requests in flight. The connection must be polled afterwards.
+    /// Makes the connection close after its requests in flight. The caller must poll the connection until then.
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
@@ -71,9 +70,9 @@ pub(super) enum Ended {
     /// hyper has finished with the connection.
     Served(hyper::Result<()>),
     /// The connection was closed for one of the reasons of [`Watch`], such as a time limit, or because the server shuts
-    /// down. hyper may not have finished with it.
+    /// down. It is possible that hyper has not finished with it.
     Cut,
-    /// The connection is still open, but it is idle and must be parked. hyper keeps no data of it.
+    /// The connection is idle and must be parked. hyper holds no data of it.
     Idle,
 }
 
@@ -91,7 +90,6 @@ impl WatchedConnection<'_> {
     }
 }
 
-/// Records why [`Watch`] closes a connection.
 #[derive(Clone, Copy)]
 pub(super) struct WatchEnd<'a> {
     pub(super) peer: SocketAddr,
@@ -142,7 +140,6 @@ pub(super) struct ParkedConnection<'a> {
     pub(super) end: WatchEnd<'a>,
 }
 
-/// Says why a connection is no longer parked.
 pub(super) enum Parked {
     /// The client has sent this data, or has closed the connection. Without TLS, the data was not read yet.
     Readable(Vec<u8>),

@@ -37,10 +37,10 @@ impl<C: Connect> AskIssuer for Apiml<C> {
             let token = zeroize::Zeroizing::new(token);
             let is_accepted = match &verified {
                 VerifiedToken::Jwt(jwt) => apiml.accepts_login_token(&token, jwt.user()).await?,
-                // A revocation at API ML is for one PAT, for all PATs of a user, or for all PATs with a certain scope.
-                // In each call, API ML checks the PAT, its user and all of its scopes. So one call, which names the
-                // first scope, is sufficient. The call contains the scope with its suffix, because API ML compares the
-                // whole text of a scope.
+                // API ML can revoke one PAT, all PATs of a user, or all PATs with a certain scope. Each call must name
+                // one scope, but API ML checks all scopes of the PAT in each call. So one call with the first scope is
+                // enough. The call contains the scope with its suffix, because API ML compares the whole text of a
+                // scope.
                 VerifiedToken::Pat(pat) => match pat.scopes().iter().next() {
                     Some(scope) => apiml.accepts_pat(&token, &scope.to_string()).await?,
                     None => false,
@@ -52,7 +52,7 @@ impl<C: Connect> AskIssuer for Apiml<C> {
     }
 }
 
-/// Returns a JWK set with the key of the first certificate. Returns an error if `list` does not contain this key.
+/// Returns a JWK set with the key of the first certificate, if `list` also contains this key.
 fn own_key(certificates: &[u8], list: &[u8]) -> Result<Bytes, RemoteError> {
     #[derive(Deserialize)]
     struct List {

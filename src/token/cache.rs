@@ -1,8 +1,7 @@
-//! A cache of verified tokens. Without it, the check of the RSA signature would cost more than all other work for a
-//! request.
+//! A cache of verified tokens. Without the cache, the check of the RSA signature would be more work than all the rest
+//! of a request.
 //!
-//! - The cache holds only verified tokens, so a client that sends many bad tokens cannot fill it. Each look-up of a bad
-//!   token costs at most one verification.
+//! - The cache holds only verified tokens, so a client that sends many bad tokens cannot fill it.
 //! - The cache finds an entry by a 128-bit hash of the token, and holds the text of a PAT only on
 //!   request ([`Rs256Verifier::with_pat_texts`](super::Rs256Verifier::with_pat_texts)). The hash depends
 //!   on a random key, so an attacker cannot search for another text with the same hash.
@@ -40,9 +39,9 @@ use crate::clock::Timestamp;
 /// The cache consists of shards, each with its own lock. The number of shards is the capacity of the cache divided by
 /// this weight, rounded up to a power of two.
 ///
-/// Rounding up less than doubles the number of shards. So if there are several shards, each can hold at least half of
-/// this weight. This is enough for the heaviest possible PAT, which has the maximum length and the shortest possible
-/// scopes. If there is only one shard, it has the whole capacity.
+/// Rounding up makes the number of shards less than twice as large. So if there are several shards, each can hold at
+/// least half of this weight. This is enough for the heaviest possible PAT, which has the maximum length and the
+/// shortest possible scopes. If there is only one shard, it has the whole capacity.
 const WEIGHT_PER_SHARD: usize = 2_048;
 
 pub(super) struct TokenCache {
@@ -59,14 +58,12 @@ pub(super) struct TokenCache {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Generation(Arc<AtomicU64>);
 
-/// A weak reference to the generation of a cache.
 #[cfg(feature = "remote")]
 #[derive(Debug)]
 pub(super) struct WeakGeneration(Weak<AtomicU64>);
 
 #[cfg(feature = "remote")]
 impl WeakGeneration {
-    /// Returns the generation, or `None` if the cache was dropped.
     pub(super) fn upgrade(&self) -> Option<Generation> {
         self.0.upgrade().map(Generation)
     }
@@ -85,7 +82,7 @@ impl Generation {
 
     /// Mixes the generation into a hash, so that the same token has another hash in each generation.
     fn mix(&self, mut hash: Hash128) -> TokenHash {
-        // The factor is odd, so the product is different for each generation.
+        // The factor is odd, so each generation has a different product.
         hash.h1 ^= self.0.load(Ordering::Acquire).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         TokenHash(hash)
     }
@@ -145,7 +142,6 @@ impl TokenCache {
         self.generation.clone()
     }
 
-    /// Creates an empty cache of the same capacity.
     pub(super) fn empty_like(&self) -> Self {
         let capacity = usize::try_from(self.tokens.capacity()).unwrap_or(usize::MAX);
         Self::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN))
@@ -180,7 +176,6 @@ impl TokenCache {
         let guard = match self.tokens.get_value_or_guard(hash, Some(Duration::ZERO)) {
             GuardResult::Value(verified) => return Ok(verified),
             GuardResult::Guard(guard) => Some(guard),
-            // Another thread is verifying this token.
             GuardResult::Timeout => match self.tokens.get_value_or_guard(hash, None) {
                 GuardResult::Value(verified) => return Ok(verified),
                 // The check of the other thread has failed. The guard is dropped here, so that all waiting threads
@@ -199,10 +194,10 @@ impl TokenCache {
     }
 }
 
-/// Computes the weight of a token. A token weighs 1, which means less than 400 bytes of memory. A PAT weighs 1 more for
-/// every four scopes, and 1 more for every 400 bytes of the paths in its scopes. If the text of the PAT is kept, its
-/// bytes are added to the bytes of the paths. A token of another issuer weighs 1 more for every 400 bytes of its kept
-/// claims.
+/// Computes the weight of a token. Each token has at least the weight 1, which stands for less than 400 bytes of
+/// memory. A PAT weighs 1 more for every four scopes, and 1 more for every 400 bytes of the paths in its scopes. If the
+/// text of the PAT is kept, its bytes are added to the bytes of the paths. A token of another issuer weighs 1 more for
+/// every 400 bytes of its kept claims.
 #[derive(Clone)]
 struct TokenWeight;
 
@@ -272,7 +267,6 @@ mod tests {
         }))
     }
 
-    /// A cache that counts the signature checks.
     struct CountingCache {
         cache: TokenCache,
         verified: VerifiedToken,
@@ -300,7 +294,6 @@ mod tests {
             self.checks.load(SeqCst) == before
         }
 
-        /// Looks up an invalid token.
         fn look_up_bad(&self, token: &str) {
             let verify = || {
                 self.checks.fetch_add(1, SeqCst);

@@ -25,12 +25,12 @@ pub(super) const ISSUER_JWT: &str = "APIML";
 /// `iss` of a token of z/OSMF (IBM's management server on z/OS). The comparison ignores case, as in API ML.
 #[cfg(feature = "remote")]
 pub(super) const ISSUER_ZOSMF: &str = "zOSMF";
-/// `iss` of a Personal Access Token (PAT). The comparison ignores case.
+/// `iss` of a PAT. The comparison ignores case.
 pub(super) const ISSUER_PAT: &str = "APIML_PAT";
 
 /// The claims of a token. Each claim except `aud` has exactly one JSON type. Parsing fails if a number is written as a
-/// string, if a claim other than `aud` is `null`, or if one of these claims occurs twice. So a claim with the wrong
-/// type cannot cause a check to be skipped (CVE-2026-25537).
+/// string, or if one of these claims occurs twice. It also fails if a claim other than `aud` is `null`. So a claim with
+/// the wrong type cannot cause a check to be skipped (CVE-2026-25537).
 #[derive(Serialize, Deserialize)]
 pub(super) struct Claims {
     pub(super) sub: String,

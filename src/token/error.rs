@@ -30,8 +30,8 @@ pub enum TokenError {
     /// token (`typ`), and the prefix `zowepat_` of a token that is not a PAT, also cause this error.
     #[error("a claim of the token is not valid: {0}")]
     Claims(Box<str>),
-    /// The verifier does not accept tokens of this issuer. A Personal Access Token (PAT) of API ML (Zowe's API
-    /// Mediation Layer) also causes this error, if the verifier accepts only the login tokens of API ML.
+    /// The verifier does not accept tokens of this issuer. If the verifier accepts only the login tokens of API ML
+    /// (Zowe's API Mediation Layer), a Personal Access Token (PAT) of API ML also causes this error.
     #[error("the issuer of the token is not known")]
     Issuer,
     /// The token has expired.

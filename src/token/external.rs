@@ -150,7 +150,6 @@ impl ExternalToken {
         self.0.claims.additional.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// Returns the approximate number of bytes that the added claims need.
     pub(super) fn size_of_claims(&self) -> usize {
         // For each text, `Value` and the allocator need about 64 bytes in addition.
         self.claims().map(|(name, value)| 64 + name.len() + size(value)).sum()

@@ -40,7 +40,6 @@ impl TokenFingerprint {
         &self.0
     }
 
-    /// Returns 64 hexadecimal digits in lower case, as ASCII bytes.
     pub(crate) fn digits(&self) -> [u8; 64] {
         let mut digits = [0; 64];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {

@@ -41,8 +41,8 @@ impl TokenIssuer {
     /// Puts each new PAT between the prefix `zowepat_` and a checksum, so that secret scanners recognize it:
     /// `zowepat_<JWT>.<checksum>`. The checksum is the first eight hexadecimal digits of the SHA-256 hash of the JWT.
     ///
-    /// The verifiers of this crate accept a PAT with and without prefix and checksum, whatever this setting is. API ML
-    /// (Zowe's API Mediation Layer) accepts only the JWT.
+    /// With and without this setting, the verifiers of this crate accept PATs in both forms. API ML (Zowe's API
+    /// Mediation Layer) accepts only the JWT.
     ///
     /// ```
     /// # use tower_passticket::{passticket::UserId, token::*};
@@ -79,7 +79,6 @@ impl TokenIssuer {
         self
     }
 
-    /// Returns the time of the clock of this issuer.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -160,7 +159,6 @@ impl TokenIssuer {
         })
     }
 
-    /// Returns the lifetime of login tokens.
     pub(crate) fn lifetime(&self) -> Duration {
         self.lifetime
     }

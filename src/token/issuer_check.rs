@@ -1,10 +1,9 @@
-//! Asks an issuer whether one of its tokens is still valid. The signature alone does not show this, because it stays
-//! valid after the user has logged out.
+//! Asks an issuer whether one of its tokens is still valid. The signature does not show this, because it stays valid
+//! after the user has logged out. So a token with a wrong signature is refused without a call.
 //!
-//! The issuer is asked only about tokens with a valid signature. The answer "valid" is cached for 60 s, or for the time
-//! that [`IssuerCheck::with_memory`] sets. The answer "not valid" is cached for 10 s, and the error of a failed call
-//! for 1 s. Concurrent requests with the same token share one call to the issuer. If the call fails, the token is
-//! refused.
+//! The answer "valid" is cached for 60 s, or for the time that [`IssuerCheck::with_memory`] sets. The answer "not
+//! valid" is cached for 10 s, and the error of a failed call for 1 s. Concurrent requests with the same token share one
+//! call to the issuer. If the call fails, the token is refused.
 
 use std::{fmt, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
 
@@ -18,7 +17,6 @@ use crate::{
 /// The maximum number of cached answers.
 const ANSWERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
-/// The time for which the cache keeps the answer "the token is valid", unless another time is set.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The answer of an issuer about a token.
@@ -101,7 +99,6 @@ impl IssuerCheck {
         Some(self.decide(answer))
     }
 
-    /// Asks the issuer, unless the answer is cached.
     pub(super) async fn check(
         &self,
         token: &str,

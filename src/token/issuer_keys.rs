@@ -3,14 +3,14 @@
 //! Rules for fetched keys. A *set* is the list of keys that one fetch returns:
 //!
 //! - A set that is older than [`KeyRefresh::every`] is fetched again. [`IssuerKeys::keep_fresh`] does this in the
-//!   background. Without `keep_fresh`, the next token starts the fetch. If this token is cached, it does not wait for
-//!   the result. Meanwhile, other tokens use the old set.
+//!   background. Without `keep_fresh`, the next token starts the fetch. This token waits for the result, unless it is
+//!   cached. During the fetch, other tokens use the old set.
 //! - If the key of a token is not in the set, the issuer may have a new key. Tokens with unknown keys cause at most one
 //!   fetch every 30 s.
 //! - One fetch runs at a time. All requests that need its result wait for it. The fetch runs in its own task, so a
 //!   client that disconnects does not cancel it.
-//! - If a fetch fails, the last good set is used until it is older than [`KeyRefresh::max_age`]. If there is no set,
-//!   the next fetch can start 5 s after the last one began.
+//! - If a fetch fails, the last good set is used until it is older than [`KeyRefresh::max_age`]. If there is no set, a
+//!   new fetch can start 5 s after the start of the last fetch.
 //! - A fetched list without a usable key means that the issuer has withdrawn all of its keys. So the earlier set is
 //!   discarded.
 
@@ -51,7 +51,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// The shortest time between the starts of two fetches while there is no set.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A fetch is cancelled after this time. The source should have its own, shorter limit.
+/// A fetch is cancelled after this time.
 const LONGEST_FETCH: Duration = Duration::from_secs(30);
 
 /// The future that [`JwkSetSource::fetch`] returns.
@@ -102,8 +102,8 @@ pub struct JwksUrl<C> {
 impl<C: Connect> JwksUrl<C> {
     /// Creates a source that fetches from `address` with `client`.
     ///
-    /// `client` must verify the certificate and the host name of the server. Without this check, another server could
-    /// answer with its own keys, and sign tokens for any user.
+    /// `client` must verify the certificate and the host name of the server. Otherwise, another server could answer
+    /// with its own keys, and sign tokens for any user.
     ///
     /// # Errors
     /// [`UnprotectedUrl`] if the URL begins with `http://` and its host is not on the loopback interface.
@@ -121,7 +121,7 @@ impl<C: Connect> JwkSetSource for JwksUrl<C> {
         Box::pin(async move {
             let request = Request::get(uri).header(ACCEPT, "application/json");
             let request = request.body(Full::default()).map_err(|error| {
-                // This should not happen: `Address` has already checked the URI.
+                // `Address` has already checked the URI, so this should not happen.
                 RemoteError::Unavailable(error.to_string())
             })?;
             Ok(client.call(request).await?.successful()?.into_body())
@@ -147,7 +147,7 @@ pub struct KeyRefresh {
 }
 
 impl Default for KeyRefresh {
-    /// Returns a refresh with one fetch every 10 minutes. A set is used for at most 24 hours.
+    /// The keys are fetched every 10 minutes. A set is used for at most 24 hours.
     fn default() -> Self {
         Self { every: Duration::from_secs(600), max_age: Duration::from_secs(24 * 3600) }
     }
@@ -185,7 +185,6 @@ struct Remote {
     began: AtomicU64,
 }
 
-/// The reason why the current keys are not enough for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// There is no set, or the set is too old.
@@ -286,12 +285,10 @@ impl IssuerKeys {
         }
     }
 
-    /// Calls `f` with the current set. Returns `None` if there is no set.
     pub(super) fn with_current<T>(&self, f: impl FnOnce(&KeySet) -> T) -> Option<T> {
         self.0.set.load().as_deref().map(|current| f(&current.set))
     }
 
-    /// Returns whether there is a set.
     pub(super) fn has_keys(&self) -> bool {
         self.0.set.load().is_some()
     }
@@ -306,8 +303,8 @@ impl IssuerKeys {
         self.may_fetch(remote, need) || needs_result && remote.is_running()
     }
 
-    /// Returns whether `need` calls for a fetch. This is false only for [`Need::FreshSet`] while there is a set that is
-    /// not old.
+    /// Returns whether `need` is a reason for a fetch. [`Need::FreshSet`] is no reason while the set is younger than
+    /// [`KeyRefresh::every`].
     fn is_wanted(&self, remote: &Remote, need: Need) -> bool {
         match (self.0.set.load().as_deref(), need) {
             (None, _) | (_, Need::UnknownKey) => true,
@@ -345,8 +342,8 @@ impl IssuerKeys {
     }
 
     /// Starts a fetch if there is no set, or if the set is older than [`KeyRefresh::every`]. Does not wait for the
-    /// fetch. Does nothing while a fetch runs, or if the pause since the start of the last fetch is too short. The
-    /// verifier calls this function even if all tokens are cached. Without a Tokio runtime, it does nothing.
+    /// fetch. Does nothing without a Tokio runtime, while a fetch runs, or if the start of the last fetch was too
+    /// recent. The verifier calls this function even if all tokens are cached.
     pub(super) fn refresh_in_background(&self) {
         if let Some(remote) = &self.0.remote
             && Handle::try_current().is_ok()
@@ -423,7 +420,6 @@ impl IssuerKeys {
         if self.0.clock.monotonic().saturating_sub(old.fetched) < remote.refresh.max_age {
             return;
         }
-        // Another thread may have replaced the set in the meantime.
         let previous = self.0.set.compare_and_swap(&*current, None);
         if previous.as_ref().is_some_and(|previous| Arc::ptr_eq(previous, old)) {
             self.invalidate_caches();
@@ -461,8 +457,8 @@ impl IssuerKeys {
     /// invalid.
     pub(super) fn invalidate(&self, cache: &Generation) {
         let mut caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
-        // A program that replaces its verifiers creates many caches for the same keys, one after the other. So caches
-        // that no longer exist are removed from the list.
+        // A program that replaces its verifiers creates many caches for the same keys. So caches that no longer exist
+        // are removed from the list.
         caches.retain(|cache| cache.upgrade().is_some());
         caches.push(cache.downgrade());
     }

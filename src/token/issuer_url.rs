@@ -5,8 +5,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 /// The claim `iss` of the tokens of an identity provider: an `https://` or `http://` URL of at most 255 bytes.
 ///
 /// The URL is only compared, byte for byte, so a slash at the end makes a difference. It never equals `APIML`,
-/// `APIML_PAT` or `zOSMF`, the issuers of the tokens of API ML (Zowe's API Mediation Layer) and of z/OSMF (IBM's
-/// management server on z/OS), because these are not URLs.
+/// `APIML_PAT` or `zOSMF`, because these are not URLs. They are the issuers of the tokens of API ML (Zowe's API
+/// Mediation Layer) and of z/OSMF (IBM's management server on z/OS).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IssuerUrl(Arc<str>);
 

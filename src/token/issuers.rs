@@ -25,11 +25,11 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The verifier checks at most once in this number of seconds whether the keys of the issuers are too old.
+/// The verifier looks for old keys of the issuers at most once in this number of seconds.
 const LOOK_EVERY_SECS: u64 = 30;
 
-/// The [`TokenVerifier`] for tokens of several issuers: this crate, API ML (Zowe's API Mediation Layer), z/OSMF (IBM's
-/// management server on z/OS) and OpenID Connect providers.
+/// The [`TokenVerifier`] for tokens of several issuers. These are this crate, API ML (Zowe's API Mediation Layer),
+/// z/OSMF (IBM's management server on z/OS) and OpenID Connect providers.
 ///
 /// The claim `iss` of a token names the issuer. The token is accepted only if a key of this issuer has signed it
 /// (docs/decisions.md#d21). So a provider cannot sign a token of another issuer, such as a login token with `iss:
@@ -39,14 +39,14 @@ const LOOK_EVERY_SECS: u64 = 30;
 /// |---|---|
 /// | tokens of this crate | the keys of `own` |
 /// | login tokens of API ML (`APIML`), without asking API ML whether the user has logged out | [`Rs256Verifier::with_apiml_keys`] |
-/// | login tokens and PATs (`APIML_PAT`) of API ML, if API ML says that they are still valid | these keys, and [`with_apiml_check`](Self::with_apiml_check) |
+/// | login tokens and PATs (`APIML_PAT`) of API ML, if API ML says that they are still valid | [`Rs256Verifier::with_apiml_keys`] together with [`with_apiml_check`](Self::with_apiml_check) |
 /// | tokens of z/OSMF (`zOSMF`) | [`with_zosmf`](Self::with_zosmf) |
 /// | tokens of OpenID Connect providers | [`with_oidc`](Self::with_oidc) |
 ///
 /// If `own` has a cache ([`Rs256Verifier::with_cache`]), this verifier has its own cache of the same capacity, for the
 /// tokens of all issuers. Verifiers that trust different issuers never share a cache. The look-up of a cached token
-/// takes the same time for any number of issuers. Old keys are fetched again in the background, even if all tokens are
-/// cached.
+/// takes the same time for any number of issuers. If the keys of an issuer are old, they are fetched again in the
+/// background, even if all tokens are cached.
 ///
 /// ```
 /// use tower_passticket::{
@@ -74,11 +74,11 @@ pub struct TrustedIssuers(Arc<Issuers>);
 #[derive(Clone)]
 struct Issuers {
     own: Rs256Verifier,
-    /// Asks API ML whether it still accepts a token. `None` if API ML is not asked.
+    /// `None` if API ML is not asked whether it still accepts a token.
     apiml: Option<IssuerCheck>,
     zosmf: Option<Zosmf>,
     providers: Vec<OidcIssuer>,
-    /// The time of the last check for old keys, in seconds.
+    /// The time of the last look for old keys, in seconds.
     looked: Arc<AtomicU64>,
 }
 
@@ -98,7 +98,7 @@ impl TrustedIssuers {
         Self(Arc::new(Issuers { own, apiml: None, zosmf: None, providers: Vec::new(), looked }))
     }
 
-    /// Also accepts the tokens of this provider.
+    /// Also accepts the tokens of `provider`.
     ///
     /// # Errors
     /// [`DuplicateIssuer`] if a provider with the same issuer was added earlier.
@@ -118,8 +118,9 @@ impl TrustedIssuers {
     }
 
     /// Asks API ML about each token that a key of API ML has verified ([`Rs256Verifier::with_apiml_keys`]), unless the
-    /// answer is cached. If the gateway has the same key, API ML is not asked (docs/decisions.md#d48). Without this
-    /// check, a token is accepted until it expires, even after its user has logged out at API ML.
+    /// answer is cached. If the gateway itself has the key that has verified the token, API ML is not asked
+    /// (docs/decisions.md#d48). Without this check, a token is accepted until it expires, even after its user has
+    /// logged out at API ML.
     ///
     /// With this check, the Personal Access Tokens of API ML are also accepted, because API ML says whether they are
     /// revoked.
@@ -166,8 +167,8 @@ impl TrustedIssuers {
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
         // Most tokens are our own, so our keys are tried first, and the claims are read only once. But a token of
-        // z/OSMF may have the same header as our tokens. So, if z/OSMF is trusted, the claim `iss` is read before our
-        // keys are tried. Reading the claim takes less time than checking a signature with our own key.
+        // z/OSMF may have the same header as our tokens. So if z/OSMF is trusted, the claim `iss` is read first. This
+        // takes less time than a signature check with one of our keys.
         let is_zosmf = || self.0.zosmf.is_some() && names_zosmf(payload);
         let refused = match own.is_header_of_a_key(header) && !is_zosmf() {
             false => None,
@@ -212,8 +213,8 @@ impl TrustedIssuers {
         }
     }
 
-    /// Verifies a token with the issuer `APIML` or `APIML_PAT`. `refused` is the error of our own keys, if they were
-    /// tried.
+    /// Verifies a token with the issuer `APIML` or `APIML_PAT`. `refused` is the error of the check with our own keys,
+    /// if they were tried.
     fn verify_apiml(
         &self,
         token: &str,
@@ -279,11 +280,10 @@ impl Issuers {
         }
     }
 
-    /// Returns whether the last check for old keys was at least 30 s ago. A cached token is accepted without a look at
-    /// the keys. So without the check for old keys, the tokens of a withdrawn key would be accepted while they are
-    /// cached.
+    /// Returns whether the last [look for old keys](Self::look_for_old_keys) was at least 30 s ago. A cached token is
+    /// accepted without its keys. So without this look, the cached tokens of a withdrawn key would stay accepted.
     fn is_look_due(&self, now: Timestamp) -> bool {
-        // If the clock was set back, the difference is very large, so the check is due.
+        // If the clock was set back, the difference is very large, so the look is due.
         now.as_secs().wrapping_sub(self.looked.load(Ordering::Relaxed)) >= LOOK_EVERY_SECS
     }
 
@@ -362,7 +362,6 @@ struct Signed<'a> {
 }
 
 impl Signed<'_> {
-    /// Checks the signature with the keys of `issuer`.
     fn check(&self, keys: &IssuerKeys, issuer: &str, last: Last) -> Result<(), Undecided> {
         let wait = |need| match last {
             Last::No if keys.should_refresh(need) => Some(Undecided::Wait(keys.clone(), need)),
@@ -386,17 +385,16 @@ impl Signed<'_> {
     }
 }
 
-/// Whether this is the last attempt to verify a token. The last attempt does not wait for keys.
+/// Whether this is the last attempt to verify a token, which does not wait for keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Last {
     No,
     Yes,
 }
 
-/// The reason why a token is not verified.
 enum Undecided {
     Refused(TokenError),
-    /// These keys must be fetched, and then the token must be verified again.
+    /// The caller must wait for [`IssuerKeys::refresh`], and then verify the token again.
     Wait(IssuerKeys, Need),
 }
 

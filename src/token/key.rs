@@ -65,7 +65,6 @@ impl SigningKey {
         self.public.clone()
     }
 
-    /// Returns the encoded header of tokens that this key signs.
     pub(super) fn header(&self) -> &str {
         self.public.header()
     }
@@ -97,7 +96,7 @@ impl fmt::Debug for SigningKey {
 /// ```
 #[derive(Clone)]
 pub struct VerifyingKey {
-    /// The key in parsed form. Parsing it for each check would make a check a sixth slower. This form accepts only
+    /// The key in parsed form. If each check parsed the key, it would take a sixth longer. This form accepts only
     /// RS256, so the header of a token cannot choose another algorithm.
     rs256: ParsedPublicKey,
     public: PublicKey,
@@ -174,7 +173,7 @@ impl VerifyingKey {
     }
 
     fn from_spki(key: &SubjectPublicKeyInfoOwned) -> Result<Self, RsaKeyError> {
-        // This is rsaEncryption (RFC 8017 appendix A.1).
+        // The object identifier of rsaEncryption (RFC 8017 appendix A.1).
         const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
         match key.subject_public_key.as_bytes() {
             Some(pkcs1) if key.algorithm.oid == RSA => Self::from_pkcs1(pkcs1),
@@ -210,7 +209,6 @@ impl VerifyingKey {
         self.public.as_ref() == other.public.as_ref()
     }
 
-    /// Returns the encoded header of tokens that the matching [`SigningKey`] signs.
     pub(super) fn header(&self) -> &str {
         &self.header
     }
@@ -263,7 +261,6 @@ struct Jwk {
     key_ops: Option<Vec<String>>,
 }
 
-/// Returns the label and the content of the first PEM document.
 fn document(pem: &[u8]) -> Option<(String, Vec<u8>)> {
     let pem = pem::parse(pem).ok()?;
     let label = pem.tag().to_owned();
@@ -289,7 +286,7 @@ fn check_length(modulus: &[u8]) -> Result<(), RsaKeyError> {
 
 /// The reason why a document is not a usable key. The error contains no part of the key.
 ///
-/// The text of the error is the second part of a sentence that begins with the name of the document.
+/// The text of the error continues a sentence that begins with the name of the document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RsaKeyError {

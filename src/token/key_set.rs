@@ -26,7 +26,6 @@ const MAX_LEN: usize = 64 * 1024;
 /// The maximum length of the id of a key, in bytes.
 const MAX_ID: usize = 256;
 
-/// The keys of one issuer.
 pub(super) struct KeySet {
     keys: Vec<Key>,
 }
@@ -36,8 +35,8 @@ struct Key {
     /// The accepted algorithms, each with the key in the form for this algorithm. The header of a token cannot select
     /// any other algorithm.
     by_algorithm: Vec<(Algorithm, ParsedPublicKey)>,
-    /// The hash of the public key, the id and the algorithms. For a key from [`KeySet::of`], the hash of only the public
-    /// key.
+    /// The hash of the public key, the id and the algorithms. For a key from [`KeySet::of`], the hash of only the
+    /// public key.
     fingerprint: [u8; 32],
 }
 
@@ -55,7 +54,6 @@ impl KeySet {
         }
     }
 
-    /// Reads a JWK set.
     pub(super) fn parse(json: &[u8]) -> Result<Self, KeySetError> {
         #[derive(Deserialize)]
         struct Document {
@@ -116,7 +114,6 @@ impl KeySet {
     }
 }
 
-/// The result of [`KeySet::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signature {
     Good,
@@ -198,14 +195,13 @@ fn coordinate(jwk: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(jwk.get(name)?.as_str()?).ok()
 }
 
-/// Reads an RSA key of 2048 to 8192 bits, and returns it in DER.
 fn rsa(jwk: &Map<String, Value>) -> Option<Vec<u8>> {
     let key = rsa_public_key(number(jwk, "n")?, number(jwk, "e")?).ok()?;
     Some(key.as_ref().to_vec())
 }
 
-/// Reads a key on the curve P-256 or P-384 (RFC 7518 §6.2.1). Returns its algorithm and its uncompressed point. The
-/// library aws-lc later checks that the point is on the curve.
+/// Reads a key on the curve P-256 or P-384 (RFC 7518 §6.2.1). Returns its algorithm and its uncompressed point. This
+/// function does not check that the point is on the curve. The library aws-lc checks it later.
 fn elliptic(jwk: &Map<String, Value>) -> Option<(Vec<Algorithm>, Vec<u8>)> {
     let (algorithm, len) = match jwk.get("crv")?.as_str()? {
         "P-256" => (Algorithm::Es256, 32),

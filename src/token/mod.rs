@@ -1,7 +1,7 @@
 //! Issues and verifies login tokens and Personal Access Tokens (PATs).
 //!
 //! Tokens of both kinds are JWTs that an RSA key has signed with RS256. The claim `iss` is `APIML` in a login token and
-//! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists its [scopes](Scope), which say which services accept the
+//! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists its [scopes](Scope). They decide which services accept the
 //! PAT. API ML (Zowe's API Mediation Layer) uses the same claims. If API ML and a gateway with this crate have the same
 //! signing key, each of them accepts the tokens of the other.
 //!

@@ -20,7 +20,7 @@ use crate::{
 /// The maximum number of audiences of a token.
 const MAX_AUDIENCES: usize = 64;
 
-/// An OpenID Connect provider whose tokens are accepted. It can also be another OAuth 2.0 server that issues JWTs.
+/// An OpenID Connect provider whose tokens are accepted, or another OAuth 2.0 server that issues JWTs.
 ///
 /// A token is accepted if all of these are true:
 ///
@@ -29,7 +29,7 @@ const MAX_AUDIENCES: usize = 64;
 /// - One of the provider's own keys has signed it, with one of the accepted algorithms.
 /// - `aud` contains one of the audiences.
 /// - If `aud` has several values, or if authorized parties are set, the claim `azp` is one of the authorized parties.
-///   If none are set, the audiences are the authorized parties (OpenID Connect Core §3.1.3.7).
+///   If no authorized parties are set, the audiences are the authorized parties (OpenID Connect Core §3.1.3.7).
 /// - Its header has no critical extension (`crit`). Its type (`typ`) is absent, or one of `JWT`, `at+jwt`,
 ///   `application/jwt` and `application/at+jwt`.
 /// - It has not expired, and the times in `nbf` and `iat` are at most one minute in the future.
@@ -119,9 +119,9 @@ impl OidcIssuer {
         self
     }
 
-    /// Sets the claims that may name the user. The user is in the first claim of `fields` that the token contains. A
-    /// claim with the value `null` is treated as missing. If the value of this claim is not usable, the token is
-    /// refused, and no later claim is tried. If `fields` is empty, no token is accepted.
+    /// Sets the claims that may name the user. The first claim of `fields` that the token contains names the user. A
+    /// claim with the value `null` counts as missing. If the first claim has an unusable value, the token is refused,
+    /// and no later claim is tried. If `fields` is empty, no token is accepted.
     ///
     /// A field is the name of a claim, or a path into nested objects with dots between the names. If a claim has the
     /// whole field as its name, with the dots, this claim is used instead of the path. The value must be a string,
@@ -145,7 +145,7 @@ impl OidcIssuer {
     ///
     /// `claim` is a name or a path with dots, as in [`with_user_id_fields`](Self::with_user_id_fields). The claim may
     /// be a text or a list of texts. A text in `scope` (RFC 8693 §4.2) or `scp` (Entra ID) is a list whose items are
-    /// separated by spaces. A text in any other claim is one value, even if it contains spaces: otherwise, the group `x
+    /// separated by spaces. A text in any other claim is one value, even if it contains spaces. Otherwise, the group `x
     /// admin` would count as the group `admin`. Values that are not texts are not kept.
     #[must_use]
     pub fn with_kept_value(
@@ -209,7 +209,7 @@ impl OidcIssuer {
         let expires_at = Timestamp::from_secs(expires_at);
         let verified = ExternalClaims::new(user, self.issuer.as_str(), expires_at);
         let mut verified = self.keep_values(verified, claims)?;
-        // The token exchange needs these claims (RFC 8693 §4.1, §4.4). Most tokens have neither.
+        // The token exchange needs these claims (RFC 8693 §4.1, §4.4).
         for name in ["act", "may_act"] {
             if let Some(claim) = claims.claim(name)? {
                 verified = verified.with_claim(name, claim.value().ok_or(TokenError::Malformed)?);
@@ -305,7 +305,6 @@ impl OidcIssuer {
     }
 }
 
-/// Returns the string in a claim that names the user.
 fn name_of_user<'a>(claim: Claim<'a>, field: &str) -> Result<Cow<'a, str>, TokenError> {
     if let Some(text) = claim.text() {
         return Ok(text);
@@ -355,8 +354,8 @@ fn has_verified_email(claims: &Payload<'_>) -> Result<bool, TokenError> {
         .is_some_and(|claim| claim.is_true() || claim.text().is_some_and(|text| text == "true")))
 }
 
-/// Reads a claim with a time in whole seconds. If the claim has another type, this is an error. So a wrong type cannot
-/// skip the check of this time.
+/// Reads a claim with a time in whole seconds. Returns an error if the claim has another type, so that a wrong type
+/// cannot skip the check of this time.
 fn seconds(claims: &Payload<'_>, name: &str) -> Result<Option<u64>, TokenError> {
     let Some(claim) = claims.claim(name)? else { return Ok(None) };
     let error = || problem(&format!("{name} is not an integer, or is negative"));

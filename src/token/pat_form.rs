@@ -1,8 +1,8 @@
 //! The two forms of a Personal Access Token (PAT): the JWT alone, and the JWT between the prefix `zowepat_` and a
-//! checksum. A secret scanner recognizes the second form without knowing the gateway.
+//! checksum. Secret scanners recognize the second form.
 //!
 //! The prefixed form is `zowepat_<JWT>.<checksum>`. The checksum is the first eight hexadecimal digits, in lower case,
-//! of the SHA-256 hash of the JWT. The checksum is no secret, and proves nothing about who has issued the token. It
+//! of the SHA-256 hash of the JWT. Anyone can compute the checksum, so it does not show who has issued the token. It
 //! separates tokens from texts that only look like tokens. The [`TokenFingerprint`] is the whole hash, so the checksum
 //! is also the beginning of the fingerprint in the audit log.
 
@@ -16,7 +16,6 @@ pub(crate) const PAT_PREFIX: &str = "zowepat_";
 /// The number of hexadecimal digits of the checksum.
 const CHECKSUM_LEN: usize = 8;
 
-/// The text of a token, as a client has sent it, without the prefix and the checksum.
 #[derive(Clone, Copy)]
 pub(super) struct SentToken<'a> {
     /// The compact form (RFC 7515 §3.1), which is not verified yet. Fingerprints, caches and other programs use only
@@ -25,7 +24,6 @@ pub(super) struct SentToken<'a> {
     pub(super) form: TokenForm,
 }
 
-/// The form in which a client has sent a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenForm {
     /// The compact form alone.
@@ -56,7 +54,7 @@ impl<'a> SentToken<'a> {
             .checked_sub(CHECKSUM_LEN + 1)
             .map(|at| rest.split_at(at))
             .ok_or(TokenError::Checksum)?;
-        // A comparison in constant time is not necessary, because anyone can compute the checksum.
+        // Anyone can compute the checksum, so the comparison need not take constant time.
         match end.strip_prefix(b".") {
             Some(checksum) if *checksum == checksum_of(&TokenFingerprint::of(jwt)) => {
                 Ok(Self { jwt, form: TokenForm::Prefixed })
@@ -92,7 +90,6 @@ pub(super) fn prefixed(jwt: &str, fingerprint: &TokenFingerprint) -> Zeroizing<S
     text
 }
 
-/// Returns the checksum in the prefixed form of the token with this fingerprint.
 fn checksum_of(fingerprint: &TokenFingerprint) -> [u8; CHECKSUM_LEN] {
     let mut checksum = [0; CHECKSUM_LEN];
     checksum.copy_from_slice(&fingerprint.digits()[..CHECKSUM_LEN]);
@@ -121,7 +118,6 @@ mod tests {
         assert_eq!(*prefixed(JWT, &TokenFingerprint::of(JWT)), good);
         assert_eq!(parse(JWT), Ok((JWT, TokenForm::Jwt)));
         assert_eq!(parse(&good), Ok((JWT, TokenForm::Prefixed)));
-        // The text of the JWT is not checked here.
         assert_eq!(parse(""), Ok(("", TokenForm::Jwt)));
         assert_eq!(parse("ZOWEPAT_x"), Ok(("ZOWEPAT_x", TokenForm::Jwt)));
         for wrong in [

@@ -34,10 +34,7 @@ impl<'a> Payload<'a> {
         issuer.ok_or_else(|| TokenError::Claims("iss is missing, repeated or not a string".into()))
     }
 
-    /// Returns the claim with this name.
-    ///
-    /// # Errors
-    /// [`TokenError::Claims`] if the claim is repeated (RFC 7519 §4).
+    /// Returns [`TokenError::Claims`] if the claim is repeated (RFC 7519 §4).
     pub(super) fn claim(&self, name: &str) -> Result<Option<Claim<'a>>, TokenError> {
         let mut found = self.0.iter().filter(|(other, _)| other == name);
         match (found.next(), found.next()) {
@@ -71,7 +68,6 @@ impl<'de> Deserialize<'de> for Payload<'de> {
     }
 }
 
-/// The value of a claim.
 #[derive(Clone, Copy)]
 pub(super) struct Claim<'a>(&'a str);
 
@@ -102,12 +98,10 @@ impl<'a> Claim<'a> {
         serde_json::from_str(self.0).ok()
     }
 
-    /// Returns whether the value is `null`.
     pub(super) fn is_null(self) -> bool {
         self.0 == "null"
     }
 
-    /// Returns whether the value is `true`.
     pub(super) fn is_true(self) -> bool {
         self.0 == "true"
     }

@@ -67,10 +67,10 @@ impl Rs256Verifier {
         }
     }
 
-    /// Also accepts tokens that this key verifies. The keys are tried in the order in which they were added. But if a
-    /// token has exactly the header that this crate writes for one of the keys, this key is tried first. The header
-    /// contains the id of the key, if the key has one ([`VerifyingKey::key_id`]). A token with a wrong signature costs
-    /// one check for each key.
+    /// Also accepts tokens that this key verifies. Keys are tried in the order in which they were added, with one
+    /// exception: if a token has exactly the header that this crate writes for one of the keys, this key is tried
+    /// first. The header contains the id of the key, if the key has one ([`VerifyingKey::key_id`]). A token with a
+    /// wrong signature costs one check for each key.
     ///
     /// The new verifier does not share a cache with `self`.
     #[must_use]
@@ -164,8 +164,8 @@ impl Rs256Verifier {
         self.verify_bytes(token.as_bytes())
     }
 
-    /// Does the same as [`verify`](Self::verify) for bytes. The bytes are checked for UTF-8 only if the token is not
-    /// cached.
+    /// Does the same as [`verify`](Self::verify) for bytes. If the token is cached, the bytes are not checked for
+    /// UTF-8.
     fn verify_bytes(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
         let SentToken { jwt, form } = SentToken::parse(token)?;
         let uncached = || {
@@ -306,7 +306,6 @@ fn login_issuer(origin: TokenOrigin) -> &'static str {
     }
 }
 
-/// Reads the claims of a token whose signature was checked.
 pub(super) fn parse_claims(payload: &[u8]) -> Result<Claims, TokenError> {
     if !is_object(payload) {
         return Err(TokenError::Malformed);
@@ -319,14 +318,13 @@ pub(super) fn parse_claims(payload: &[u8]) -> Result<Claims, TokenError> {
 /// Functions for [`TrustedIssuers`](super::TrustedIssuers).
 #[cfg(feature = "remote")]
 impl Rs256Verifier {
-    /// Invalidates cached tokens when API ML withdraws a key.
+    /// Makes the cached tokens invalid when API ML withdraws a key.
     fn watch_apiml_keys(&self) {
         if let (Some(cache), Some(keys)) = (&self.cache, &self.apiml) {
             keys.invalidate(&cache.generation());
         }
     }
 
-    /// Replaces the cache with an empty cache of the same capacity, if there is a cache.
     pub(super) fn with_empty_cache(mut self) -> Self {
         self.cache = self.cache.map(|cache| Arc::new(cache.empty_like()));
         self.watch_apiml_keys();
@@ -350,13 +348,12 @@ impl Rs256Verifier {
         self.clock.now()
     }
 
-    /// Returns whether this is the encoded header that this crate writes for one of the keys.
     pub(super) fn is_header_of_a_key(&self, header: &str) -> bool {
         self.keys.iter().any(|key| key.header() == header)
     }
 }
 
-/// Says whose keys are tried.
+/// The owner of the keys that are tried.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "TrustedIssuers uses all of them"))]
 pub(super) enum By {
@@ -421,9 +418,9 @@ fn issued_at(claims: &Claims) -> Timestamp {
         .unwrap_or(Timestamp::from_secs(claims.iat))
 }
 
-/// Returns the error text of serde without the position in the JSON, and at most 120 characters of it. The text names a
-/// claim that is missing, occurs twice, or has a wrong type. The text may contain the value of the claim with the wrong
-/// type, but no value of another claim.
+/// Returns the error text of serde without the position in the JSON, cut to 120 characters. The text names a claim that
+/// is missing, occurs twice, or has a wrong type. The text may contain the value of the claim with the wrong type, but
+/// no value of another claim.
 fn claim_problem(error: &serde_json::Error) -> Box<str> {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();

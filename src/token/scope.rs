@@ -86,7 +86,7 @@ fn parse(text: &str) -> Result<Scope, ScopeProblem> {
         let service = ServiceId::new(text).map_err(|_| ScopeProblem::Service)?;
         return Ok(Scope { service, access: ScopeAccess::Any });
     };
-    // `ServiceId::new` would remove white space before the colon, but a scope must not have any there.
+    // `ServiceId::new` would remove white space before the colon, but a scope must not have white space there.
     let service = Some(id).filter(|id| !id.ends_with(char::is_whitespace)).map(ServiceId::new);
     let service = service.and_then(Result::ok).ok_or(ScopeProblem::Service)?;
     let access = match suffix {
@@ -157,8 +157,8 @@ pub enum ScopeProblem {
     Path(#[from] ScopePathError),
 }
 
-/// The facts about a request that decide whether a PAT permits it, as far as they are known. If a scope with a suffix
-/// needs a fact that is not known, the scope does not permit the request.
+/// The facts about a request that decide whether a PAT permits it. Each fact may be unknown. If a scope with a suffix
+/// needs an unknown fact, the scope does not permit the request.
 ///
 /// ```
 /// use tower_passticket::token::{RequestFacts, Scopes, ServiceId};
@@ -177,7 +177,7 @@ pub struct RequestFacts<'a> {
 }
 
 impl<'a> RequestFacts<'a> {
-    /// Returns facts without a method and a path: only the service of the request is known.
+    /// Method and path are unknown.
     pub fn unknown() -> Self {
         Self::default()
     }
@@ -199,7 +199,6 @@ impl<'a> RequestFacts<'a> {
 
     /// Returns whether one of `scopes` permits the request. All of them must be scopes for the service of the request.
     pub(super) fn are_permitted_by<'s>(self, mut scopes: impl Iterator<Item = &'s Scope>) -> bool {
-        // The path is decoded once, even if the PAT has many scopes.
         let mut path = None;
         scopes.any(|scope| match &scope.access {
             ScopeAccess::Any => true,

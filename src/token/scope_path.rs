@@ -1,9 +1,9 @@
 //! The path in a scope of a Personal Access Token (PAT), and its comparison with the path of a request
 //! (docs/decisions.md#d49).
 //!
-//! The gateway forwards a path as the client sent it, and a service decodes it in its own way. A path scope would be
-//! worthless if a service could read another path than the gateway has compared. So no path scope permits a path that
-//! has more than one reading.
+//! The gateway forwards a path as the client sent it, and a service decodes it in its own way. If a service could read
+//! a path in another way than the gateway, a path scope would protect nothing. So no path scope permits a path that has
+//! more than one reading.
 
 use std::{borrow::Cow, fmt};
 
@@ -16,7 +16,7 @@ pub const MAX_SCOPE_PATH_LEN: usize = 256;
 /// prefix of the route.
 ///
 /// A scope path begins with `/`. Upper and lower case are different. Characters that RFC 3986 §3.3 does not allow in a
-/// path are percent-encoded, and so are `,` and `*`. The path must not contain `;`, even if it is encoded.
+/// path are percent-encoded, and so are `,` and `*`. The path must not contain `;`, not even in encoded form.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopePath(Box<str>);
 
@@ -46,7 +46,7 @@ impl ScopePath {
 
     /// Returns whether `path` is this path or below it. Both paths are compared decoded, segment by segment.
     pub(super) fn permits(&self, path: &UnambiguousPath<'_>) -> bool {
-        // `new` has already decoded the path without an error. If this decoding failed, the scope would permit nothing.
+        // `new` has already decoded the path without an error.
         let Ok(prefix) = decoded(&self.0) else { return false };
         let prefix = prefix.strip_suffix('/').unwrap_or(&prefix);
         let rest = path.0.strip_prefix(prefix);
@@ -76,7 +76,6 @@ impl<'a> UnambiguousPath<'a> {
         decoded(path).ok().map(Self)
     }
 
-    /// Decodes the path of a scope.
     pub(super) fn of_scope(path: &'a ScopePath) -> Option<Self> {
         Self::new(&path.0)
     }
@@ -98,7 +97,8 @@ pub enum ScopePathError {
          needs no *, because it permits all paths below it"
     )]
     Character,
-    /// A percent sign is not followed by two hexadecimal digits, or the decoded path is encoded again or is not UTF-8.
+    /// A percent sign is not followed by two hexadecimal digits, or the decoded path still contains a percent-encoding,
+    /// or is not UTF-8.
     #[error("the path has a wrong or a double percent-encoding")]
     Encoding,
     /// The path has a character to which some services give another meaning.
@@ -115,12 +115,9 @@ fn is_allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()+=:@%/".contains(&byte)
 }
 
-/// Decodes a path once.
-///
-/// # Errors
-/// [`ScopePathError`] if the path is malformed, or has more than one reading.
+/// Returns [`ScopePathError`] if the path is malformed, or has more than one reading.
 fn decoded(path: &str) -> Result<Cow<'_, str>, ScopePathError> {
-    // `?` and `#` end a path. So a path that a client has sent contains them only in encoded form.
+    // `?` and `#` end a path in a URL, so a path can contain them only in encoded form.
     if path.contains(['?', '#']) {
         return Err(ScopePathError::Character);
     }
@@ -219,11 +216,11 @@ fn has_encoding(decoded: &str) -> bool {
     })
 }
 
-/// Returns whether some servers give a character another meaning. These are control characters, the backslash, the
-/// semicolon, and the characters that a conversion of the character set may turn into one of `% . / ; \ ? #`. For
+/// Returns whether some servers give a character another meaning. Such characters are control characters, the backslash
+/// and the semicolon. A conversion of the character set may also turn other characters into one of `% . / ; \ ? #`. For
 /// example, the mappings of Unicode Standard Annex 15 turn some characters into a text that begins with one of these
-/// seven, or that contains a slash. In code pages of Japan and Korea, the yen and won signs have the code of the
-/// backslash.
+/// seven characters, or that contains a slash. In code pages of Japan and Korea, the yen and won signs have the code of
+/// the backslash.
 fn is_ambiguous(char: char) -> bool {
     let is_look_alike = matches!(
         char,
@@ -348,7 +345,6 @@ mod tests {
             ("/", "/x", true),
             ("/a", "", false),
             ("/a", "/", false),
-            // The encoding does not matter.
             ("/a/b", "/%61/%62/x", true),
             ("/%61", "/a", true),
             ("/a%2Cb", "/a,b", true),

@@ -47,8 +47,8 @@ impl Scopes {
         Self(scopes.into())
     }
 
-    /// Returns whether the PAT permits a request to `service`. `facts` returns what else is known of the request.
-    /// `facts` is called only if the PAT has scopes for the service, and all of them have a suffix.
+    /// Returns whether the PAT permits a request to `service`. `facts` returns the known facts about the request. It is
+    /// called only if the PAT has scopes for the service, and all of them have a suffix.
     pub fn permits<'a>(
         &self,
         service: &ServiceId,
@@ -131,7 +131,6 @@ impl FromIterator<Scope> for Scopes {
     }
 }
 
-/// The scopes of a PAT for one service.
 enum Found<'a> {
     /// One of them permits all requests.
     Any,

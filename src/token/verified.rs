@@ -1,8 +1,7 @@
 //! Tokens that a verifier has accepted, with their claims.
 //!
-//! A value of one of these types proves that a token was verified. Only
-//! [`Rs256Verifier`](super::Rs256Verifier) makes a [`Jwt`] or a [`Pat`]. A
-//! [`TokenVerifier`](super::TokenVerifier) for another issuer makes an [`ExternalToken`].
+//! A value of such a type proves that a token was verified. Only [`Rs256Verifier`](super::Rs256Verifier) makes a
+//! [`Jwt`] or a [`Pat`]. A [`TokenVerifier`](super::TokenVerifier) for another issuer makes an [`ExternalToken`].
 
 use std::{
     fmt,
@@ -75,8 +74,8 @@ impl From<ExternalToken> for VerifiedToken {
     }
 }
 
-/// The owner of the key that has verified a token (docs/decisions.md#d48). The claim `iss` alone does not show the
-/// owner, because API ML and the gateway use the same values.
+/// The owner of the key that has verified a token (docs/decisions.md#d48). The claim `iss` does not show the owner,
+/// because API ML and the gateway use the same values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenOrigin {

@@ -7,7 +7,6 @@ use crate::{
     zosmf::Zosmf,
 };
 
-/// Fetches the keys with which z/OSMF signs.
 impl<C: Connect> JwkSetSource for Zosmf<C> {
     fn fetch(&self) -> FetchFuture {
         let zosmf = self.clone();
@@ -15,7 +14,6 @@ impl<C: Connect> JwkSetSource for Zosmf<C> {
     }
 }
 
-/// Asks z/OSMF to validate a token.
 impl<C: Connect> AskIssuer for Zosmf<C> {
     fn ask(&self, token: &str, _: &VerifiedToken) -> AskFuture {
         let (zosmf, token) = (self.clone(), UserToken::new(token));

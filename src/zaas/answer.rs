@@ -1,5 +1,6 @@
-//! The responses of the scheme endpoints. They are those of a running ZAAS, the authentication service of API ML
-//! (Zowe's API Mediation Layer), see docs/reference/zaas-endpoints.md#answers.
+//! The responses of the scheme endpoints. They are the same as those of ZAAS, the authentication service of API ML
+//! (Zowe's API Mediation Layer): see docs/reference/zaas-endpoints.md#answers. In this file, "the gateway" is the
+//! gateway of API ML.
 
 use bytes::Bytes;
 use http::{
@@ -39,8 +40,8 @@ struct Ticket<'a> {
     ticket: &'a str,
 }
 
-/// The body of the response to a request for a token: where the gateway puts the token, and the token. It contains a
-/// secret.
+/// The body of the response to a request for a token. The gateway sends the token to the service in this cookie or
+/// header. The body contains a secret.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Token<'a> {
@@ -96,14 +97,13 @@ fn json(body: &impl Serialize) -> Option<Response<ResponseBody>> {
     Some(secure(response))
 }
 
-/// The part of a refusal that differs from failure to failure.
 #[derive(Debug, PartialEq, Eq)]
 struct Refusal {
     status: StatusCode,
     /// `None` if the response has no body.
     message: Option<ApiMessage>,
     /// The text of `X-Zowe-Auth-Failure`. With a 401, the gateway passes this text on to the service and to the client.
-    /// Without this text, the gateway uses a text of its own.
+    /// If it is `None`, the gateway uses its own text.
     auth_failure: Option<String>,
 }
 
@@ -112,7 +112,6 @@ impl Refusal {
         Self { status, message: Some(message), auth_failure: None }
     }
 
-    /// A 401 whose message names the URL.
     fn unauthorized(template: &'static Template, url: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, ApiMessage::with(template, &[url]))
     }
@@ -121,7 +120,7 @@ impl Refusal {
         Self { auth_failure: Some(ApiMessage::new(template).line()), ..self }
     }
 
-    /// The client has no credential that counts.
+    /// The client has no valid credential.
     fn not_authenticated(url: &str) -> Self {
         Self::unauthorized(&messages::AUTHENTICATION_REQUIRED, url)
             .with_failure(&messages::MISSING_AUTHENTICATION)
@@ -133,7 +132,7 @@ impl Refusal {
     }
 }
 
-/// Returns what the gateway receives after `failure`. `url` is the path of the request.
+/// `url` is the path of the request.
 fn refusal(kind: SchemeKind, failure: &Failure, credential: CredentialKind, url: &str) -> Refusal {
     match failure {
         Failure::NoCredential
@@ -170,8 +169,7 @@ fn refusal(kind: SchemeKind, failure: &Failure, credential: CredentialKind, url:
             let status = match error.codes() {
                 SafReturnCodes::NO_PROFILE => StatusCode::BAD_REQUEST,
                 _ if error.is_not_authenticated() => StatusCode::UNAUTHORIZED,
-                // The status is 500 even if a later request can succeed, because API ML has no other status for this
-                // case.
+                // Even if a later request can succeed, API ML answers 500.
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             Refusal::new(status, ApiMessage::with(&messages::TICKET_FAILED, &[&error.text()]))
@@ -180,11 +178,9 @@ fn refusal(kind: SchemeKind, failure: &Failure, credential: CredentialKind, url:
     }
 }
 
-/// Returns what the gateway receives after a scheme failed with `message`.
 fn scheme_failed(kind: SchemeKind, message: ApiMessage, url: &str) -> Refusal {
-    // This message means that z/OSMF (IBM's management server on z/OS) has refused to log the user in. If the status of
-    // the answer were not 401, the gateway would ask another ZAAS. That ZAAS would then send another PassTicket of this
-    // user to z/OSMF.
+    // z/OSMF (IBM's management server on z/OS) has refused to log the user in. The status must be 401: after another
+    // status, the gateway would ask another ZAAS, and that ZAAS would send another PassTicket of this user to z/OSMF.
     if kind == SchemeKind::Zosmf && message.number() == messages::ZOSMF_TOKEN_FAILED.number() {
         return Refusal::unauthorized(&messages::INVALID_CREDENTIALS, url);
     }
@@ -225,7 +221,7 @@ pub(super) fn failed<'t>(
         && credential == CredentialKind::ExternalToken;
     let mut refusal = refusal(kind, failure, credential, url);
     if is_unmapped_person && let Some(token) = token() {
-        // The service may accept the token of the identity provider. So API ML's gateway passes this token on.
+        // The service may accept the token of the identity provider. So the gateway passes this token on.
         if kind == SchemeKind::ZoweJwt {
             let body = Token { cookie_name: None, header_name: Some("OIDC-token"), token };
             if let Some(response) = json(&body) {
@@ -254,12 +250,10 @@ fn refused(Refusal { status, message, auth_failure }: Refusal) -> Response<Respo
     response
 }
 
-/// Returns the response to a request whose peer has no valid client certificate.
 pub(super) fn certificate_required(url: &str) -> Response<ResponseBody> {
     refused(Refusal::not_authenticated(url))
 }
 
-/// Returns the response to a request that gets no credential because of `bad`.
 pub(super) fn bad_call(kind: SchemeKind, bad: BadCall) -> Response<ResponseBody> {
     let with = |status, name, value| {
         let mut response = empty(status);

@@ -42,8 +42,8 @@ impl SchemeKind {
     }
 }
 
-/// A well-formed request. If the client of the gateway is authenticated, the scheme for `target` then makes the
-/// credential, or fails.
+/// A well-formed request. If the client of the gateway is authenticated, the scheme for `target` tries to make the
+/// credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) target: SchemeTarget,
@@ -52,24 +52,21 @@ pub(super) struct Call {
     pub(super) application: String,
 }
 
-/// The reason why a request gets no credential, even if the client of the gateway is authenticated.
+/// The reason why a request gets no credential, although the client of the gateway may be authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadCall {
     /// The method is neither `POST` nor `OPTIONS`.
     Method,
-    /// The method is `OPTIONS`. The request asks only for the methods.
     Options,
     /// The content type of the body is absent, or is not JSON.
     ContentType,
     /// The body is not a JSON object, or a value has the wrong type.
     Body,
-    /// The body is too long.
     TooLong,
     /// The body did not arrive within the time limit, or broke off.
     Incomplete,
     /// The body names no application, or the name is not an APPLID (the name of a z/OS application).
     Application,
-    /// No scheme of this kind is configured.
     NoScheme,
 }
 
@@ -99,18 +96,18 @@ pub(super) fn read(kind: SchemeKind, headers: &HeaderMap, body: &[u8]) -> Result
     }
 }
 
-/// Returns whether the content type is JSON (RFC 8259 §11). Parameters do not matter.
+/// Returns whether the content type is JSON (RFC 8259 §11), with or without parameters.
 fn is_json(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let kind = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
     let kind = kind.trim_ascii().to_ascii_lowercase();
-    // For example `application/vnd.x+json` (RFC 6839 §3.1).
+    // `+json`: RFC 6839 §3.1.
     kind == b"application/json" || (kind.starts_with(b"application/") && kind.ends_with(b"+json"))
 }
 
 /// Returns the service in `X-Service-Id`, or `None` if there is no such header or its value is not a service id. If a
-/// request has this header more than once, one value may come from the client of the gateway, so none counts.
+/// request has this header more than once, one value may come from the client of the gateway, so the result is `None`.
 pub(super) fn service(headers: &HeaderMap) -> Option<ServiceId> {
     let mut values = headers.get_all(&X_SERVICE_ID).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };

@@ -1,9 +1,9 @@
 //! The endpoints of ZAAS, the authentication service of API ML (Zowe's API Mediation Layer). With them, an unmodified
 //! gateway of API ML gets PassTickets and tokens from a program that uses this crate.
 //!
-//! For four schemes, API ML's gateway asks ZAAS for the credential that the service receives. For each request to a
-//! service with one of these schemes, the gateway sends one of the requests below. It adds the credential of its
-//! client, and presents its own TLS certificate:
+//! In this module, "the gateway" is the gateway of API ML. With four schemes, the gateway asks ZAAS for the credential
+//! that the service receives. For each request of a client to such a service, the gateway sends one of the requests
+//! below to ZAAS. It adds the credential of its client, and presents its own TLS certificate:
 //!
 //! | path | body | success |
 //! |---|---|---|
@@ -18,22 +18,22 @@
 //!
 //! [`SchemeEndpoints`] answers these requests. It gives each request a [`Route`](crate::layer::Route), and sends the
 //! credential of the client through the layers of a proxy: [`AuthenticateLayer`](crate::layer::AuthenticateLayer),
-//! [`ScopeLayer`](crate::layer::ScopeLayer) and [`SchemeLayer`](crate::layer::SchemeLayer). So the same code as on
-//! routes decides who the client is. The statuses, messages and headers of the answers are those of the running API ML.
-//! They do not depend on [`Compatibility`](crate::api::Compatibility) (`docs/reference/zaas-endpoints.md`).
+//! [`ScopeLayer`](crate::layer::ScopeLayer) and [`SchemeLayer`](crate::layer::SchemeLayer). So the same code
+//! authenticates clients here and on routes. The answers have the same statuses, messages and headers as those of API
+//! ML. They do not depend on [`Compatibility`](crate::api::Compatibility) (`docs/reference/zaas-endpoints.md`).
 //!
-//! - **The gateway** needs a TLS client certificate that has not expired. Without one, the answer is 401. The answer is
-//!   also 401 if an operator named the gateway before, but does not name it any more.
+//! - **The gateway** needs a TLS client certificate that has not expired. Without such a certificate, the response has
+//!   the status 401. An operator can *name* gateways. A gateway that is no longer named also gets this status.
 //! - **The client of the gateway** proves who it is with a token or with a certificate. Any peer that passes the check
-//!   above may send a token. The certificate of the client is in the header `Client-Cert`. The layer of [`trust_layer`]
-//!   accepts this header only from gateways that an operator has named. Any other peer counts as the client itself. If
-//!   the request of such a peer has no token, the TLS certificate of the peer is the credential. But in a request with
-//!   `Client-Cert` or `X-Service-Id`, this certificate is no credential, because the peer may be a gateway that the
-//!   operator has forgotten to name. The own certificate of a named gateway is never a credential. So without a
-//!   credential of its client, a named gateway gets a 401.
+//!   above may send a token. The header `Client-Cert` contains the certificate of the client. The layer of
+//!   [`trust_layer`] accepts this header only from named gateways. A peer that is not named counts as the client
+//!   itself: in a request without a token, the TLS certificate of this peer is the credential. This certificate is no
+//!   credential in a request with `Client-Cert` or `X-Service-Id`, because then the peer may be a gateway that the
+//!   operator has forgotten to name. The TLS certificate of a named gateway is never a credential. So if a named
+//!   gateway sends no credential of its client, the answer is 401.
 //! - **Personal Access Tokens** need the header `X-Service-Id`, which counts only if a named gateway sends it. ZAAS
-//!   does not see the method and the path of the request to the service. So only a scope for the whole service counts,
-//!   and not a scope with a suffix such as `:read` ([D49](crate::decisions#d49)).
+//!   does not see the method and the path of the request to the service. So a scope with a suffix such as `:read`
+//!   permits nothing here. Only a scope for the whole service counts ([D49](crate::decisions#d49)).
 //! - **Headers:** except for the credential headers `Authorization`, `Cookie` and `PRIVATE-TOKEN`, no header of the
 //!   request reaches the layers.
 //!
@@ -100,13 +100,13 @@ use crate::layer::{
     VerifyClientCertificate,
 };
 
-/// Returns the layer that decides which gateways may speak for their clients by `Client-Cert`. Put it in front of
-/// [`SchemeEndpoints`] and of the auth API.
+/// Returns the layer that decides from which gateways it accepts the certificates of clients in `Client-Cert`. Put it
+/// in front of [`SchemeEndpoints`] and of the auth API.
 ///
 /// - `gateways` are the gateways that an operator has named. Each other peer acts for itself
 ///   ([`UnlistedPeers::ActForThemselves`]).
-/// - `verifier` checks the certificates in `Client-Cert`. As in API ML, a certificate that it refuses counts as absent,
-///   so a token in the same request still counts.
+/// - `verifier` checks the certificates in `Client-Cert`. As in API ML, a refused certificate counts as absent, so a
+///   token in the same request still counts.
 pub fn trust_layer(
     gateways: TrustedForwarders,
     verifier: impl VerifyClientCertificate,

@@ -1,5 +1,5 @@
-//! The routes of the scheme endpoints. Each request gets a route, so that the layers treat it as a request to the
-//! service. A well-formed request for a configured scheme gets a route with this scheme.
+//! The routes of the scheme endpoints. Each request gets a route, so that the layers treat it like a request to the
+//! service.
 
 use std::sync::Arc;
 
@@ -12,14 +12,12 @@ use crate::{
     token::ServiceId,
 };
 
-/// The maximum number of routes that are kept. There is a limit, because a gateway may name any application and any
-/// service.
+/// The maximum number of routes that are kept. A gateway may name any application and any service.
 const CAPACITY: usize = 1_000;
 
-/// The service in the log and in audit records if the gateway has named none.
+/// The service in the log and in audit records if the gateway has named no service.
 const UNNAMED: &str = "zaas";
 
-/// Makes routes and keeps them.
 pub(super) struct RouteCache {
     source: Box<dyn SchemeSource>,
     kept: Cache<Key, Arc<Route>>,
@@ -38,7 +36,7 @@ impl RouteCache {
         Self { source: Box::new(source), kept: Cache::new(CAPACITY), unnamed }
     }
 
-    /// Returns the route for requests to `service`. Returns `None` if the source has no scheme for `target`.
+    /// Returns `None` if the source has no scheme for `target`.
     pub(super) fn get(
         &self,
         target: &SchemeTarget,
@@ -60,7 +58,6 @@ impl RouteCache {
         Arc::new(self.route(service))
     }
 
-    /// Makes a route without a scheme.
     fn route(&self, service: Option<ServiceId>) -> Route {
         let (service, pats) = match service {
             // A scope with a suffix depends on the method or the path of the client's request. The gateway sends

@@ -1,5 +1,5 @@
-//! [`SchemeEndpoints`], the Tower service for the paths below `/zaas/scheme/`. Its clients are gateways of API ML
-//! (Zowe's API Mediation Layer), which get the credentials for services here.
+//! [`SchemeEndpoints`], the Tower service for the paths below `/zaas/scheme/`. In this file, "the gateway" is the
+//! gateway of API ML (Zowe's API Mediation Layer), which sends the requests.
 
 use std::{
     convert::Infallible,
@@ -45,7 +45,7 @@ use crate::{
     revocation::{RevocationCheck, RevocationIndex},
 };
 
-/// The time limit for the body of a request. A body has less than 100 bytes, and a gateway sends it at once.
+/// The time limit for the body of a request. A body has less than 100 bytes.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The endpoints below `/zaas/scheme/`, as a Tower service. Clones share their routes. See the [module](super).
@@ -55,7 +55,6 @@ pub struct SchemeEndpoints<R = RevocationIndex, M = CommonNameMapper> {
     clock: Arc<dyn Clock>,
 }
 
-/// The parts that all clones of the endpoints share.
 struct Shared<R, M> {
     routes: RouteCache,
     stack: Stack<R, M>,
@@ -63,8 +62,8 @@ struct Shared<R, M> {
     origins: OriginPolicy,
 }
 
-/// The layers that a proxy puts around a service, in the same order. Here, [`Answer`] takes the place of the service,
-/// and [`Checked`] is in front of the scheme.
+/// The layers that a proxy puts around a service, in the same order. Two parts differ: [`Answer`] takes the place of
+/// the service, and [`Checked`] is in front of the scheme.
 type Stack<R, M> = AuthenticateService<ScopeService<Checked<SchemeService<Answer>>>, R, M>;
 
 impl<R, M> SchemeEndpoints<R, M> {
@@ -151,8 +150,8 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
             return Ok(Rejection::CrossOrigin.into_response());
         }
         let called = read(kind, &request, body).await;
-        // `X-Service-Id` counts only if a named gateway sends it. If the header of any peer counted, a client with a
-        // certificate and a stolen Personal Access Token could name a service in the scopes of this token.
+        // `X-Service-Id` counts only if a named gateway sends it. Otherwise, a client with a certificate and a stolen
+        // Personal Access Token could name any service in the scopes of this token.
         let service = match request.extensions.get::<Forwarder>() {
             Some(_) => call::service(&request.headers),
             None => {
@@ -188,11 +187,10 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         Ok(self.finish(kind, &url, &headers, response))
     }
 
-    /// Answers a request for a path that is no endpoint.
     fn not_found(&self, request: &Parts) -> Response<ResponseBody> {
         let path = request.uri.path();
-        // A peer without a certificate gets the same answer as from an endpoint, so it does not learn which endpoints
-        // there are.
+        // Below `/zaas/scheme`, a peer without a certificate gets the same answer for each path. So it does not learn
+        // which endpoints there are.
         match SchemeKind::is_below(path) && !self.has_certificate(&request.extensions) {
             true => self.certificate_required(request),
             false => answer::not_found(path),
@@ -217,15 +215,15 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         );
         let mut response = answer::certificate_required(request.uri.path());
         if request.version == Version::HTTP_11 {
-            // Gateways keep connections open for hours. On a new connection, the gateway may present a certificate.
+            // Gateways keep connections open for hours. Only on a new connection can the gateway present a certificate.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
 
     /// Returns whether the peer of the connection has a certificate that the TLS listener has verified, and that has
-    /// not expired since. The peer is a gateway or a client. Returns `false` for a gateway that is not named any more,
-    /// because the layer of [`trust_layer`](super::trust_layer) removes its certificate.
+    /// not expired since. Returns `false` for a gateway that is no longer named, because the layer of
+    /// [`trust_layer`](super::trust_layer) removes its certificate.
     fn has_certificate(&self, extensions: &Extensions) -> bool {
         let forwarder = extensions.get::<Forwarder>().map(Forwarder::certificate);
         let peer = forwarder.or_else(|| extensions.get().map(UnlistedPeer::certificate));
@@ -233,8 +231,7 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         peer.is_some_and(|certificate| self.clock.now() <= certificate.not_after())
     }
 
-    /// If a layer has refused the request, replaces its response by the one that ZAAS (API ML's authentication service)
-    /// sends.
+    /// If a layer has refused the request, replaces its response by the response of ZAAS.
     fn finish(
         &self,
         kind: SchemeKind,
@@ -252,7 +249,7 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         let credential = credential.unwrap_or(CredentialKind::None);
         let token = || str::from_utf8(login_token(headers, &self.cookies)?).ok();
         let mut refused = answer::failed(kind, failure, credential, url, token);
-        // Outer layers read the reason of the refusal from these extensions of the layer's response.
+        // Outer layers read the reason of the refusal from these extensions.
         let mut extensions = response.into_parts().0.extensions;
         extensions.extend(mem::take(refused.extensions_mut()));
         *refused.extensions_mut() = extensions;
@@ -273,15 +270,14 @@ fn without_certificate_of_peer(extensions: &mut Extensions) {
     );
 }
 
-/// Reads from the method, the headers and the body what a request asks for.
 async fn read<B: Body>(kind: SchemeKind, request: &Parts, body: B) -> Result<Call, BadCall> {
     match request.method {
         Method::POST => {}
         Method::OPTIONS => return Err(BadCall::Options),
         _ => return Err(BadCall::Method),
     }
-    // The body is read even if the scheme needs no application. Gateways then send an empty body in chunks, and the
-    // HTTP server would close a connection with an unread body.
+    // The body is read even if the scheme needs no application. Without an application, gateways send an empty body in
+    // chunks, and the HTTP server closes a connection with an unread body.
     match timeout(BODY_TIMEOUT, read_body(body)).await {
         Ok(Ok(body)) => call::read(kind, &request.headers, &body),
         Ok(Err(BodyReadError::TooLarge)) => Err(BadCall::TooLong),
@@ -289,17 +285,16 @@ async fn read<B: Body>(kind: SchemeKind, request: &Parts, body: B) -> Result<Cal
     }
 }
 
-/// The kind of credential that a request asks for, and the parsed request or the reason why it gets no credential. This
-/// is an extension of the request.
+/// An extension of each request.
 #[derive(Clone)]
 struct Asked {
     kind: SchemeKind,
     called: Result<Call, BadCall>,
 }
 
-/// Removes all headers of the request, so that the scheme sees none of them. If the request gets no credential
-/// ([`BadCall`]), answers it. This service is behind the layers that authenticate the client. So only an authenticated
-/// client learns what is wrong with a request, as in API ML.
+/// Answers a request with a [`BadCall`], and removes all headers of other requests, so that the scheme sees none of
+/// them. This service is behind the layers that authenticate the client. So only an authenticated client learns what is
+/// wrong with a request, as in API ML.
 #[derive(Clone)]
 struct Checked<S> {
     inner: S,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{layer::Scheme, passticket::Applid, token::ServiceId};
 
-/// The credential that a gateway asks for on behalf of one request. The service receives it.
+/// The credential for which a gateway of API ML asks in one request. The service receives this credential.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SchemeTarget {
@@ -51,14 +51,13 @@ pub enum SchemeTarget {
 /// # let _ = OnlyPassTickets(LocalGenerator::new(KeyProfiles::default()));
 /// ```
 pub trait SchemeSource: Send + Sync + 'static {
-    /// Returns the scheme for requests to `service`. `None` if there is no such scheme, for example because no z/OSMF
-    /// is configured.
+    /// Returns the scheme for requests to `service`. Returns `None` if there is no such scheme, for example because no
+    /// z/OSMF is configured.
     ///
-    /// `service` is the service that the gateway has named, or `None` if it has named none. A gateway may name any
-    /// application in `target`. [`SchemeEndpoints`](super::SchemeEndpoints) keeps up to 1,000 schemes. If the scheme
-    /// for a target and a service is no longer kept, the next request for them calls this function again. So if a
-    /// scheme keeps tokens, return clones of one scheme, which share the tokens. After `None`, the next request calls
-    /// this function again. This function must not block.
+    /// `service` is `None` if the gateway has named no service. A gateway may name any application in `target`.
+    /// [`SchemeEndpoints`](super::SchemeEndpoints) keeps up to 1,000 schemes, and calls this function again for a
+    /// scheme that it no longer keeps. So if a scheme keeps tokens, return clones of one scheme, which share the
+    /// tokens. A `None` is not kept: the next request calls this function again. This function must not block.
     ///
     /// The endpoints do not see the answers of services. So do not use
     /// [`PassTicketScheme::with_breaker`](crate::layer::PassTicketScheme::with_breaker), which waits for the answers.

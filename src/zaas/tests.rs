@@ -54,7 +54,6 @@ const UNMAPPED: &str = "external.unmapped.token";
 
 const GATEWAY: pki::Identity = pki::SERVER;
 
-/// Makes PassTickets (one-time passwords of z/OS), except for two applications.
 #[derive(Clone)]
 struct Tickets(LocalGenerator);
 
@@ -176,7 +175,6 @@ fn base64(identity: pki::Identity) -> String {
     BASE64_STANDARD.encode(identity.certificate_der())
 }
 
-/// Everything that the endpoints share in one test.
 struct World {
     issuer: TokenIssuer,
     revocations: Arc<RevocationIndex>,
@@ -271,7 +269,6 @@ impl World {
         Answered::of(gateway.oneshot(request).await.unwrap()).await
     }
 
-    /// Sends a request for a PassTicket as the gateway does.
     async fn ticket(&self, headers: &[(&str, &str)]) -> Answered {
         self.scheme("ticket", headers, r#"{"applicationName":"ZOWEAPPL"}"#).await
     }
@@ -285,7 +282,6 @@ impl World {
         self.send(Some(GATEWAY), request, body).await
     }
 
-    /// Returns the audit records as JSON.
     fn records(&self) -> Vec<Value> {
         let records = self.collected.take();
         records.iter().map(|record| serde_json::from_str(&record.to_json()).unwrap()).collect()
@@ -488,7 +484,6 @@ async fn only_a_peer_with_a_certificate_is_answered() {
     let with_token = || post().header("authorization", &bearer);
     let answered = world.send(None, with_token(), body).await;
     assert_eq!(answered.refusal(), want(401, NOT_AUTHENTICATED, MISSING));
-    // On a new connection, the gateway may present its certificate.
     assert_eq!(answered.headers["connection"], "close");
     let refused = world.records().pop().unwrap();
     assert_eq!(
@@ -496,9 +491,8 @@ async fn only_a_peer_with_a_certificate_is_answered() {
         (&json!("certificate-required"), &Value::Null)
     );
 
-    // If a peer that is not named sends a header of a gateway, its own certificate is no credential. The peer may be a
-    // gateway that an operator has forgotten to name. In a request without the headers of a gateway, the certificate
-    // counts.
+    // If a peer that is not named sends a header of a gateway, its own certificate is no credential: the peer may be a
+    // gateway that an operator has forgotten to name.
     let bare = || Request::post("/zaas/scheme/ticket").header("content-type", "application/json");
     for gateway_like in [post(), bare().header("x-service-id", "files")] {
         let answered = world.send(Some(pki::APIMTST), gateway_like, body).await;
@@ -511,7 +505,7 @@ async fn only_a_peer_with_a_certificate_is_answered() {
     // The record names the certificate of the peer that has presented the token.
     let record = world.records().pop().unwrap();
     assert_eq!(record["certificate"]["subject"], certificate(pki::APIMTST).subject());
-    // The named gateway speaks for its client.
+    // The named gateway sends the certificate of its client.
     assert_eq!(world.send(Some(GATEWAY), post(), body).await.user_of_ticket(), "USER");
     // A gateway that is no longer named is neither a gateway nor a client.
     world.gateways.replace_named([]);
@@ -611,7 +605,6 @@ async fn each_bad_request_has_the_answer_of_api_ml() {
     }
 }
 
-/// Reverses the escapes of messages.
 fn unescaped(text: &str) -> String {
     text.replace("&quot;", "\"").replace("&amp;", "&")
 }
@@ -878,7 +871,6 @@ async fn the_auth_api_accepts_passwords_from_all_peers_and_client_cert_from_name
     let wrong = r#"{"username":"USER","password":"wrong"}"#;
     let text = "ZWEAG120E Invalid username or password for URL '/zaas/api/v1/auth/login'";
     assert_eq!(world.send(None, login(), wrong).await.refusal(), want(401, text, None));
-    // Only a named gateway can log a client in by `Client-Cert`.
     let by_certificate = || login().header("client-cert", base64(pki::USER));
     assert_eq!(world.send(Some(GATEWAY), by_certificate(), "").await.status, 204);
     assert_eq!(world.send(None, by_certificate(), "").await.status, 400);
@@ -918,8 +910,8 @@ async fn a_login_page_of_the_gateway_may_log_in_and_other_pages_may_not() {
         let answered = world.send(None, request, credentials).await;
         assert_eq!(answered.status, want, "{origin:?} {site:?}");
     }
-    // API ML's gateway sends the headers of a page only to the auth API. A request with them to a scheme comes from a
-    // browser.
+    // API ML's gateway relays headers such as `Origin` only to the auth API. So a request to a scheme with these
+    // headers comes from a browser.
     let bearer = format!("Bearer {}", world.jwt("USER"));
     let page =
         [("authorization", &*bearer), ("cookie", "a=b"), ("origin", "https://evil.example.com")];

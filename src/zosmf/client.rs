@@ -38,9 +38,9 @@ const INTERNAL_ERROR: i64 = 4;
 
 /// Calls the login service of z/OSMF, `/zosmf/services/authenticate` (`docs/reference/zowe-site.md#zosmf`).
 ///
-/// A request with a password is sent at most once, because the security product counts wrong passwords. If the client
-/// does not know a response as an answer of z/OSMF, it returns an error. Such a response does not count as a refusal of
-/// the password. Redirects are not followed.
+/// A request with a password is sent at most once, because the security product counts wrong passwords. Only a response
+/// that is known to mean a refusal counts as a refusal of the password. A response that the client does not know is
+/// another error. Redirects are not followed.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -75,8 +75,9 @@ impl<C> Zosmf<C> {
 
 impl<C: Connect> Zosmf<C> {
     /// Logs `user` in, and stores the session in `sessions`. `password` is a password, or a PassTicket (a one-time
-    /// password of z/OS) for the APPLID (application name) of z/OSMF. If `sessions` removes other sessions that have
-    /// not expired, such as the earlier session of the user, this function ends them at z/OSMF in the background.
+    /// password of z/OS) for the APPLID (application name) of z/OSMF. This may remove other sessions from `sessions`,
+    /// such as the earlier session of the user. If they have not expired, this function ends them at z/OSMF in the
+    /// background.
     ///
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF answers 401. [`ZosmfError::Remote`] with the errors of [`Client::call_once`],
@@ -125,9 +126,9 @@ impl<C: Connect> Zosmf<C> {
     /// Replaces the password `old` of `user` with `new`.
     ///
     /// # Errors
-    /// [`ZosmfError::Refused`] if z/OSMF refuses the old or the new password. The response does not say which.
-    /// [`ZosmfError::Remote`] with the errors of [`Client::call_once`], or if z/OSMF reports an internal error, cannot
-    /// change passwords, or sends a response that this client does not know.
+    /// [`ZosmfError::Refused`] if z/OSMF refuses the old or the new password. The response does not say which of the
+    /// two. [`ZosmfError::Remote`] with the errors of [`Client::call_once`]. Also [`ZosmfError::Remote`] if z/OSMF
+    /// reports an internal error, cannot change passwords, or sends an unknown response.
     pub async fn change_password(
         &self,
         user: &UserId,
@@ -159,7 +160,7 @@ impl<C: Connect> Zosmf<C> {
     /// [`ZosmfError::Remote`] with the errors of [`Client::call_once`], or if the response does not show that the
     /// session has ended. After an error, some of the tokens may still be valid.
     pub async fn log_out(&self, session: &ZosmfSession) -> Result<(), ZosmfError> {
-        // A logout with one token of the session does not end the other token, so there is one logout for each token.
+        // A logout ends only one token, so each token of the session needs its own logout.
         let mut all_ended = Ok(());
         for (cookie, token) in session.cookies() {
             let ended = self.end_token(cookie, token).await.map_err(ZosmfError::Remote);
@@ -188,7 +189,7 @@ impl<C: Connect> Zosmf<C> {
     }
 
     /// Asks whether z/OSMF accepts the JWT `token`. The signature of the token does not show whether the user has
-    /// logged out, but the answer of z/OSMF does.
+    /// logged out.
     ///
     /// # Errors
     /// The errors of [`Client::call`]. Also [`RemoteError`] if z/OSMF answers neither 2xx nor 401, or answers 2xx with
@@ -252,7 +253,6 @@ pub enum ZosmfError {
 fn basic(user: &UserId, password: &[u8]) -> HeaderValue {
     let plain = Zeroizing::new([user.as_str().as_bytes(), b":", password].concat());
     let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*plain)));
-    // All characters of Base64 are allowed in a header.
     let mut value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
@@ -271,7 +271,7 @@ fn decide_login(reply: &Reply, user: &UserId, now: Timestamp) -> Result<ZosmfSes
     }
 }
 
-/// Decides whether the token is valid. An HTML page with a status 2xx, such as a login page, is an error.
+/// An HTML page with a status 2xx, such as a login page, is an error.
 fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
     let is_page = reply.headers().get(CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
@@ -283,9 +283,9 @@ fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
     }
 }
 
-/// Decides whether the password was changed. A 401 is always a refusal. With other statuses, a response is a refusal
-/// only if its body is the JSON of z/OSMF with the code of a refusal (`docs/reference/zowe-site.md#zosmf`). A redirect,
-/// a 404 and a 405 are errors, whatever their body is.
+/// Decides whether the password was changed. A 401 is always a refusal. A redirect, a 404 or a 405 is always an error.
+/// With another status, a response is a refusal only if its body is the JSON of z/OSMF with the code of a refusal
+/// (`docs/reference/zowe-site.md#zosmf`).
 fn decide_change(reply: &Reply) -> Result<(), ZosmfError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

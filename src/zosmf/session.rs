@@ -12,12 +12,11 @@ use crate::{clock::Timestamp, passticket::UserId, remote::UserToken};
 pub(super) const JWT: &str = "jwtToken";
 const LTPA: &str = "LtpaToken2";
 
-/// The maximum length of a token, in bytes. Many servers refuse headers with longer cookies.
+/// The maximum length of a token, in bytes. Many servers refuse longer cookies.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// If z/OSMF has sent only an LTPA token (an opaque token of IBM servers), the session is treated as valid for this
-/// time. An LTPA token does not show when it expires. By default, it is valid for more than eight hours, but a site may
-/// set a shorter time.
+/// The assumed lifetime of a session that has only an LTPA token (an opaque token of IBM servers). An LTPA token does
+/// not show when it expires. By default, it is valid for more than eight hours, but a site may set a shorter time.
 const LTPA_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// The tokens of a user at z/OSMF: a JWT, an LTPA token, or both. `Debug` does not show them. Dropping the session
@@ -90,8 +89,8 @@ impl ZosmfSession {
         self.expires_at
     }
 
-    /// Returns the session without the tokens that `other` also has, or `None` if no token is left. Two logins of a
-    /// user within one second can return the same JWT.
+    /// Returns the session without the tokens that `other` also has, or `None` if no token is left. For example, z/OSMF
+    /// can return the same JWT to two logins of a user within one second.
     pub(super) fn without_tokens_of(&self, other: &Self) -> Option<Self> {
         let jwt = self.jwt().filter(|jwt| other.jwt() != Some(jwt));
         let ltpa = self.ltpa().filter(|ltpa| other.ltpa() != Some(ltpa));
@@ -105,7 +104,6 @@ impl ZosmfSession {
         Some(Self { tokens, expires_at: self.expires_at })
     }
 
-    /// Returns the tokens, each with the name of its cookie.
     pub(super) fn cookies(&self) -> impl Iterator<Item = (&'static str, &UserToken)> {
         let (jwt, ltpa) = match &self.tokens {
             Tokens::Jwt(jwt) => (Some(jwt), None),
@@ -122,8 +120,8 @@ impl fmt::Debug for ZosmfSession {
     }
 }
 
-/// Reads the cookie `name` that a response sets. Returns `None` if the response does not set the cookie, or deletes it
-/// with an empty value.
+/// Reads the cookie `name` that a response sets. Returns `None` if the response does not set it, or sets an empty
+/// value, which deletes it.
 fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<UserToken>, &'static str> {
     let values = headers.get_all(SET_COOKIE).iter().filter_map(|line| {
         let line = line.as_bytes();

@@ -11,7 +11,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// A session is not used in the last minute before it expires. So it should still be valid when the request arrives at
+/// A session is not used in the last minute before it expires. Otherwise, it could expire before the request arrives at
 /// z/OSMF.
 const MARGIN: Duration = Duration::from_secs(60);
 
@@ -21,8 +21,9 @@ const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should 
 const OPENED: u64 = 50_000;
 
 /// The [`ZosmfSession`]s of users, at most one for each user. A session is not used in the last minute before it
-/// expires. A session is removed in four cases: the user logs out; a new session of the user replaces it; there are too
-/// many sessions; or [`get`](Self::get) finds that it expires within a minute. Clones share the sessions.
+/// expires. A session is removed when the user logs out, or when a new session of the user replaces it. It is also
+/// removed when there are too many sessions, or when [`get`](Self::get) finds that it expires within a minute. Clones
+/// share the sessions.
 #[derive(Clone)]
 pub struct ZosmfSessions {
     capacity: NonZeroUsize,
@@ -43,14 +44,13 @@ impl ZosmfSessions {
     /// Keeps up to `capacity` sessions. `clock` decides when a session expires.
     pub fn new(capacity: NonZeroUsize, clock: Arc<dyn Clock>) -> Self {
         let by_user = Arc::new(Cache::new(capacity.get()));
-        // The memory of the cache grows with the number of entries.
         let opened = Arc::new(Cache::with_weighter(100, OPENED, UnitWeighter));
         Self { capacity, by_user, opened, clock }
     }
 
-    /// Returns a store without sessions, for the case that the address of z/OSMF has changed. The old sessions do not
-    /// belong to the new address. But a z/OSMF in the same sysplex (a group of z/OS systems) may accept their tokens.
-    /// So [`has_opened`](Self::has_opened) of the new store returns `true` for these tokens.
+    /// Returns a store without sessions. Use it if the address of z/OSMF has changed, because the old sessions do not
+    /// belong to the new address. But if both servers are in one sysplex (a group of z/OS systems), the new server may
+    /// accept the old tokens. So [`has_opened`](Self::has_opened) of the new store still returns `true` for them.
     #[must_use]
     pub fn without_sessions(&self) -> Self {
         Self { opened: self.opened.clone(), ..Self::new(self.capacity, self.clock.clone()) }
@@ -66,7 +66,7 @@ impl ZosmfSessions {
         self.opened.get(&hash(token)).is_some()
     }
 
-    /// Stores the hash of the JWT of `session`, because the gateway has opened this session.
+    /// Call this for a session that the gateway has opened.
     pub(crate) fn remember(&self, session: &ZosmfSession) {
         if let Some(jwt) = session.jwt() {
             self.opened.insert(hash(jwt), ());
@@ -83,9 +83,10 @@ impl ZosmfSessions {
         None
     }
 
-    /// Stores `session` for `user`. Returns the removed sessions that have not expired: the earlier session of the
-    /// user, and a session that was evicted because there are too many. The caller should end them at z/OSMF. If the
-    /// earlier session and `session` have a token in common, this token is still needed, so it is not returned.
+    /// Stores `session` for `user`. This call may remove the earlier session of the user, and evict a session because
+    /// there are too many. It returns the removed sessions that have not expired. The caller should end them at z/OSMF.
+    /// If `session` contains a token of the earlier session, this token is still needed. So the returned session lacks
+    /// this token.
     #[must_use = "the sessions are valid at z/OSMF until they are ended there"]
     pub fn keep(
         &self,

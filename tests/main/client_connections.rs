@@ -1,5 +1,5 @@
-//! Tests of client connections: how the gateway closes them, and which bytes a client still receives. The clients send
-//! raw bytes over TCP or TLS.
+//! Tests how the gateway closes connections of clients, and which bytes a client still receives. The clients send raw
+//! bytes over TCP or TLS.
 
 use std::{
     convert::Infallible,
@@ -52,7 +52,6 @@ enum Transport {
 
 const BOTH: [Transport; 2] = [Transport::Tcp, Transport::Tls];
 
-/// A connection of a client.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -83,7 +82,6 @@ impl Transport {
     }
 }
 
-/// Starts a gateway that forwards to the service at `service`.
 async fn gateway(transport: Transport, service: SocketAddr) -> SocketAddr {
     let url = format!("http://{service}");
     let stack = forwarding::forward(&url, Bypass, unverified(), ForwardTimeouts::default());
@@ -110,7 +108,6 @@ async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> (String, io::Result<
     (String::from_utf8(read).unwrap(), result.map(drop))
 }
 
-/// Reads a response with `Content-Length`.
 async fn response(stream: &mut impl Stream) -> io::Result<String> {
     let read = async {
         let mut head = Vec::new();
@@ -152,8 +149,8 @@ enum EarlyResponse {
     Service,
 }
 
-/// Sends 1,000 uploads of 100 KB to 5 MB. If the gateway closed a connection while the client is still sending, the
-/// kernel would reset the connection. Then most clients would lose the response.
+/// If the gateway closed a connection while the client is still sending, the kernel would reset the connection. Then
+/// most clients would lose the response.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_response_to_an_upload_is_lost() {
     for transport in BOTH {
@@ -234,8 +231,8 @@ async fn a_connection_stays_open_after_a_short_upload_that_was_not_read() {
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 const LENGTH: &str = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
 
-/// The service closes its connection in the middle of the response. The client must still get the first part of the
-/// response. This part shows the client that the request has arrived at the service.
+/// The service closes its connection in the middle of the response. From the first part of the response, the client
+/// knows that its request has arrived at the service.
 #[tokio::test]
 async fn the_first_part_of_an_incomplete_response_is_delivered() {
     const PAUSE: Step = Step::Wait(Duration::from_millis(100));
@@ -282,7 +279,7 @@ async fn the_first_part_of_an_incomplete_response_is_delivered() {
     }
 }
 
-/// For an HTTP/1.0 client, a response without length ends when the connection is closed. Only a reset shows the client
+/// For an HTTP/1.0 client, the end of the connection is the end of a response without length. So only a reset shows
 /// that the response is incomplete.
 #[tokio::test]
 async fn an_incomplete_response_without_length_ends_with_a_reset_for_an_http10_client() {
@@ -355,7 +352,6 @@ async fn curl_does_not_send_a_post_again_after_an_incomplete_response() {
     }
 }
 
-/// The number of clients in the shutdown test.
 const LOAD_CLIENTS: usize = 32;
 
 /// Keep-alive clients send one request after the other while the server shuts down. A request is lost if a client sends
@@ -381,7 +377,7 @@ async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
             let stream = BufReader::new(transport.connect(address).await);
             clients.spawn(ask_until_closed(stream, answered.clone()));
         }
-        // The time differs in each round, so that the shutdown begins in different states of the clients.
+        // The time differs in each round. So the clients are in different states when the shutdown begins.
         sleep(Duration::from_micros(20_000 + 137 * round as u64 % 5_000)).await;
         shut_down.send(()).unwrap();
         while let Some(lost) = clients.join_next().await {
@@ -419,8 +415,7 @@ async fn ask_until_closed(
     }
 }
 
-/// During a shutdown, an idle connection stays open for a short time, so that the client can send one more request.
-/// Then the server closes the connection.
+/// The client may have sent a request on the idle connection shortly before the shutdown.
 #[tokio::test]
 async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
     for transport in BOTH {
@@ -451,14 +446,12 @@ async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
         let (response, result) = read_all(late).await;
         result.unwrap();
         assert!(response.contains("\r\nconnection: close\r\n") && response.ends_with("ok"));
-        // The silent client keeps its connection open.
         assert_eq!(timeout(PATIENCE, server).await.unwrap().unwrap(), Drained::Completely);
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 }
 
-/// At the beginning of a shutdown, the server closes its port, even if clients connect all the time and a request is in
-/// flight. After that, the server answers this request.
+/// The server closes its port even if clients connect all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered() {
     for transport in BOTH {
@@ -509,7 +502,7 @@ async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered()
     }
 }
 
-/// When `run` returns, the number of open connections is 0. This also holds if the server has aborted a connection.
+/// When `run` returns, no connection counts as open, even if the server has aborted connections.
 #[tokio::test]
 async fn after_a_shutdown_no_connection_is_counted_as_open() {
     let answer = service_fn(async |request: Request<Incoming>| {
@@ -554,7 +547,6 @@ async fn after_a_shutdown_no_connection_is_counted_as_open() {
 /// How a client ends its connection after it has sent its request.
 #[derive(Clone, Copy, Debug)]
 enum Leaves {
-    /// The client resets the connection.
     Resets,
     /// The client closes the connection. Over TLS, the client sends `close_notify` first.
     Closes,
@@ -574,8 +566,7 @@ fn reads(request: &str) -> Vec<Step> {
     steps
 }
 
-/// A TCP FIN does not tell the gateway whether the client has closed the whole connection or only its sending side. The
-/// gateway must still detect that the client has closed the whole connection.
+/// A TCP FIN does not show whether the client has closed the whole connection or only its sending side.
 #[tokio::test]
 async fn the_request_of_a_disconnected_client_is_cancelled() {
     for (transport, leaves) in [
@@ -615,7 +606,6 @@ async fn the_request_of_a_disconnected_client_is_cancelled() {
         leaves: Leaves,
         set_zero_linger: impl Fn(&S) -> io::Result<()>,
     ) {
-        // The service receives the request during this time.
         sleep(Duration::from_millis(100)).await;
         match leaves {
             Leaves::Resets => set_zero_linger(stream).unwrap(),
@@ -705,7 +695,7 @@ async fn requests_are_answered_after_a_pause_at_any_byte() {
         // The gateway ignores empty lines before a request (RFC 9112 §2.2).
         ("\r\n\r\nGET /c HTTP/1.1\r\nhost: gw\r\n\r\n", "/c:0"),
         ("GET /d HTTP/1.1\nhost: gw\n\n", "/d:0"),
-        // The bodies look like the end of a head.
+        // These bodies contain empty lines, like the end of a head.
         ("POST /e HTTP/1.1\r\nhost: gw\r\ncontent-length: 8\r\n\r\n\r\n\r\n\r\n\r\n", "/e:8"),
         (
             "POST /f HTTP/1.1\r\nhost: gw\r\ntransfer-encoding: chunked\r\n\r\n4\r\n\r\n\r\n\r\n0\r\n\r\n",
@@ -720,7 +710,7 @@ async fn requests_are_answered_after_a_pause_at_any_byte() {
         let address = serve(transport, length).await;
         for paused_at in 0..sent.len() {
             let mut stream = transport.connect(address).await;
-            // The client pauses in the middle of the bytes before `paused_at`, at `paused_at`, and at the end.
+            // The client pauses at half of `paused_at`, at `paused_at`, and at the end.
             let mut from = 0;
             for to in [paused_at / 2, paused_at, sent.len()] {
                 stream.write_all(&sent.as_bytes()[from..to]).await.unwrap();

@@ -1,5 +1,5 @@
-//! Tests of the limits of client connections: their number, their idle time, slow clients, requests in flight, and the
-//! size of request headers.
+//! Tests of the limits of client connections: number, idle time, slow clients, requests in flight, and size of request
+//! headers.
 
 use std::{
     convert::Infallible,
@@ -43,7 +43,7 @@ use crate::{
     until,
 };
 
-/// The time within which the server must act on a limit: it closes a connection, or serves a client that has waited.
+/// Within this time, the server must close a connection at a limit, or serve a client that has waited.
 const A_SECOND: Duration = Duration::from_secs(1);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -62,7 +62,6 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
     Ok(Response::new(body))
 }
 
-/// A body that always has data.
 struct Endless;
 
 impl http_body::Body for Endless {
@@ -100,7 +99,6 @@ fn limits(connections: usize, per_address: usize) -> Arc<ClientLimits> {
     Arc::new(limits.with_connections_per_address(number(per_address)))
 }
 
-/// An HTTP/1.1 client without TLS.
 struct Client(BufReader<TcpStream>);
 
 impl Client {
@@ -120,7 +118,6 @@ impl Client {
         self.0.get_mut().write_all(bytes.as_bytes()).await.unwrap();
     }
 
-    /// Sends a request, and waits for its response.
     async fn get(&mut self, path: &str) {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
         let head = timeout(PATIENCE, head(&mut self.0)).await.unwrap();
@@ -130,7 +127,7 @@ impl Client {
         assert_eq!(body, path.as_bytes());
     }
 
-    /// Waits until the server closes the connection. Returns the time that it has waited.
+    /// Waits until the server closes the connection. Returns the waiting time.
     async fn closed(&mut self) -> Duration {
         let start = Instant::now();
         let mut rest = Vec::new();
@@ -142,14 +139,12 @@ impl Client {
     }
 }
 
-/// Opens a TLS connection that negotiates HTTP/2.
 pub(crate) async fn connect_h2(address: SocketAddr) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     Authority::trusted().connector(&[b"h2"]).connect(name, stream).await.unwrap()
 }
 
-/// Connects an HTTP/2 client over TLS. A separate task drives the connection.
 async fn h2_client(to: SocketAddr) -> h2::client::SendRequest<Bytes> {
     let (client, connection) = h2::client::handshake(connect_h2(to).await).await.unwrap();
     tokio::spawn(connection);
@@ -206,8 +201,8 @@ async fn without_an_idle_connection_a_new_connection_waits_up_to_one_second() {
         client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     }
     sleep(Duration::from_millis(50)).await;
-    // 127.0.0.1 has as many connections as one address may have, and none is idle. The server would refuse a third one,
-    // so the next clients connect from another address.
+    // 127.0.0.1 has its maximum of connections, and none of them is idle. So the next clients connect from another
+    // address.
     let from = Ipv4Addr::new(127, 0, 0, 2);
     let mut refused = Client::connect_from(from, address).await;
     let took = refused.closed().await;
@@ -323,15 +318,14 @@ async fn at_the_limit_a_connection_with_a_failed_handshake_is_closed_at_once() {
     let address = serve_tls(settings).await;
     let mut failed = Client::connect(address).await;
     failed.send("\x16\x03\x01\x00\x05hello").await;
-    // The client receives the TLS alert. If fewer connections were open, the server would then wait up to one second,
-    // so that the client can close the connection.
+    // The client receives the TLS alert. Without a new client, the server would wait up to one second until this client
+    // closes the connection.
     timeout(PATIENCE, failed.0.fill_buf()).await.unwrap().unwrap();
     let _new = Client::connect(address).await;
     sleep(Duration::from_millis(300)).await;
     assert_eq!(counts.open(), 1);
 }
 
-/// Reads until the end of the connection.
 async fn end(client: &mut Client) -> std::io::Result<usize> {
     timeout(PATIENCE, client.0.read_to_end(&mut Vec::new())).await.expect("still open")
 }
@@ -492,7 +486,7 @@ async fn the_idle_timeout_and_the_header_timeout_are_separate() {
 /// The send timeout in the tests of slow clients.
 const SEND: Duration = Duration::from_secs(1);
 
-/// Waits until the server has no open connection. Returns the time that it has waited.
+/// Waits until the server has no open connection. Returns the waiting time.
 async fn all_closed(counts: &ConnectionCounts) -> Duration {
     let start = Instant::now();
     until(|| counts.open() == 0).await;
@@ -520,8 +514,8 @@ async fn a_client_that_never_reads_is_disconnected_unless_it_has_an_event_stream
 #[tokio::test]
 async fn a_client_that_reads_slowly_stays_connected() {
     let address = serve(|server| server.with_send_timeout(SEND)).await;
-    // When the client's receive buffer is full, the kernel lets the server send again only after the client has emptied
-    // a part of the buffer. In a small buffer this part is small, so a slow client empties it in time.
+    // When the client's receive buffer is full, the server can send again only after the client has emptied a certain
+    // part of the buffer. In a small buffer, this part is small. So a slow client empties it in time.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
     let mut client = Client(BufReader::new(socket.connect(address).await.unwrap()));
@@ -594,7 +588,6 @@ async fn an_upload_that_is_too_slow_gets_408_and_a_steady_upload_continues() {
     tokio::spawn(server.run(stack, pending()));
 
     const HEAD: &str = "POST /svc/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n";
-    // This client sends five bytes a second, which is too slow.
     let mut slow = Client::connect(address).await;
     let start = Instant::now();
     slow.send(&format!("{HEAD}\r\n")).await;
@@ -610,8 +603,8 @@ async fn an_upload_that_is_too_slow_gets_408_and_a_steady_upload_continues() {
     assert!(response.starts_with("HTTP/1.1 408"), "{response}");
     assert!(start.elapsed() > SEND / 2);
 
-    // `steady` sends more than the required 4 KiB in each second. `grpc` is a gRPC client that sends only the head of
-    // its request. The limit applies to `grpc` too, because this service does not use HTTP/2.
+    // `steady` sends more than the required 4 KiB in each second. `grpc` sends only the head of a gRPC request. The
+    // limit applies to `grpc` too, because this service does not use HTTP/2.
     let mut steady = Client::connect(address).await;
     steady.send(&format!("{HEAD}\r\n")).await;
     let mut grpc = Client::connect(address).await;
@@ -656,7 +649,6 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
         let text = String::from_utf8(data.to_vec()).unwrap();
         assert_eq!(text.contains("ZWESG429E"), method == "GET", "{text}");
     }
-    // Another address has its own limit.
     let mut stranger = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), one).await;
     stranger.get("/").await;
     drop(streams);
@@ -711,7 +703,6 @@ impl BehindProxy {
         Self { address, held, counts }
     }
 
-    /// Waits until the next request for `/held` has arrived.
     async fn held(&mut self) -> Held {
         timeout(PATIENCE, self.held.recv()).await.unwrap().unwrap()
     }
@@ -735,13 +726,11 @@ impl Client {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{header}\r\n")).await;
     }
 
-    /// Sends a request for `/`, and returns the status.
     async fn status_for(&mut self, client: ForwardedFor<'_>) -> String {
         self.send_for("/", client).await;
         self.next_status().await
     }
 
-    /// Reads a response, and returns its status.
     async fn next_status(&mut self) -> String {
         let head = timeout(PATIENCE, head(&mut self.0)).await.unwrap().to_ascii_lowercase();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
@@ -836,8 +825,7 @@ async fn requests_of_an_untrusted_peer_count_for_its_own_address() {
     }
     let mut stranger = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address).await;
     assert_eq!(stranger.status_for(Some("203.0.113.3")).await, "429");
-    // A proxy can name the address of a client that also connects directly. The client's direct requests and those that
-    // the proxy forwards for this address count together.
+    // A client may connect both directly and through the proxy. The requests on both ways count together.
     let mut proxy = Client::connect(server.address).await;
     assert_eq!(proxy.status_for(Some("127.0.0.2")).await, "429");
     assert_eq!(proxy.status_for(Some("203.0.113.3")).await, "200");
@@ -909,8 +897,7 @@ async fn the_answer_to_too_large_headers_is_not_followed_by_a_reset_with_an_erro
     }
 }
 
-/// Checks that the server does not reset the stream with an error. With `has_body`, the client leaves the request
-/// stream open, which announces a body.
+/// With `has_body`, the client leaves the request stream open, which announces a body.
 async fn no_reset_with_an_error_follows(has_body: bool) {
     let address = serve_tls(|server| server).await;
     let mut stream = connect_h2(address).await;
@@ -988,7 +975,7 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
     };
     let response = large(&mut clients[2], 503).await;
     assert_eq!(response.headers()["retry-after"], "1");
-    // The limit does not apply to the headers of a small request, so this request succeeds.
+    // A small request succeeds, because the limit does not apply to its headers.
     let (response, _) = clients[2].send_request(get("/"), true).unwrap();
     assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
     drop(held);

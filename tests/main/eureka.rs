@@ -71,7 +71,7 @@ async fn changes_are_fetched_as_a_delta_and_after_a_missed_change_all_instances_
     assert_eq!(eureka.take_requests(), ["GET /eureka/apps/delta", "GET /eureka/apps"]);
 }
 
-/// One instance has replaced another. The delta is empty, and the hash code is the same, so neither shows the change.
+/// One instance has replaced another. Neither the delta, which is empty, nor the hash code shows this change.
 #[tokio::test]
 async fn after_two_minutes_without_a_fetch_all_instances_are_fetched() {
     let eureka = eureka().await;

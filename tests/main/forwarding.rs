@@ -15,7 +15,6 @@ use tower_passticket::{
 
 use crate::PATIENCE;
 
-/// Forwards requests below `/svc` to the service at `url`.
 pub(crate) fn forward<B, S>(
     url: &str,
     scheme: S,
@@ -36,7 +35,6 @@ where
         .service(Forward::new(connector, timeouts))
 }
 
-/// Returns a connector that accepts any certificate of a service.
 pub(crate) fn unverified() -> Connector {
     verified(Verification::Disabled, "")
 }

@@ -42,7 +42,6 @@ use tower_passticket::{
 
 use crate::PATIENCE;
 
-/// Whether the listener caches verified signatures of client certificates.
 #[derive(Clone, Copy, Debug)]
 enum SignatureCache {
     Off,
@@ -63,7 +62,6 @@ async fn server(clients: &Authority, cache: SignatureCache) -> (Server, SocketAd
     (Server::https(listener, tls.unwrap()), address)
 }
 
-/// Starts a server that answers each request with the common name of the client certificate.
 async fn serve(clients: &Authority, cache: SignatureCache) -> SocketAddr {
     let (server, address) = server(clients, cache).await;
     tokio::spawn(server.run(tower::service_fn(whoami), pending()));
@@ -230,7 +228,7 @@ async fn a_client_certificate_is_refused_if_it_is_revoked_or_has_no_current_revo
             let address = serve_with_lists(&authority, lists).await;
             let connector = connector(version, credential());
             match want {
-                // Both handshakes must be full, because a resumed session would not check the certificate again.
+                // Both handshakes must be full, because the certificate is not checked when a session is resumed.
                 None => {
                     for _ in 0..2 {
                         let mut stream = connect(&connector, address).await.unwrap();
@@ -338,7 +336,6 @@ async fn a_client_without_tls_gets_400_or_an_alert_and_is_disconnected() {
     }
 }
 
-/// The handshake timeout includes the wait for the first byte.
 #[tokio::test]
 async fn a_client_that_sends_nothing_to_a_tls_port_times_out() {
     let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
@@ -446,7 +443,7 @@ async fn new_settings_apply_to_new_handshakes_and_to_open_connections_with_a_cli
     }
 }
 
-/// The server sends a session ticket on each connection, so the next connection of the client needs no full handshake.
+/// The server sends a session ticket on each connection.
 #[tokio::test]
 async fn a_returning_client_resumes_its_session() {
     let address = serve(&Authority::trusted(), SignatureCache::Off).await;

@@ -62,7 +62,6 @@ fn full(bytes: impl Into<Bytes>) -> Body {
     Full::from(bytes.into()).boxed_unsync()
 }
 
-/// Returns a body, and the sender of its frames.
 fn channel() -> (mpsc::UnboundedSender<Frame<Bytes>>, Body) {
     struct Frames(mpsc::UnboundedReceiver<Frame<Bytes>>);
     impl futures_core::Stream for Frames {
@@ -138,7 +137,6 @@ fn get() -> Request<Body> {
     Request::get("/svc/x").body(empty()).unwrap()
 }
 
-/// A request that the service has received, and the handle that sends its response.
 type Exchange = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// Serves HTTP/2 on `io`. Each exchange runs `handle` in a separate task.
@@ -176,7 +174,6 @@ fn answer(mut respond: SendResponse<Bytes>, body: &'static str) {
     stream.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();
 }
 
-/// Reads the whole body and its trailers.
 async fn read(mut body: RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
     let mut all = Vec::new();
     while let Some(data) = body.data().await {
@@ -355,7 +352,6 @@ async fn a_refused_post_is_sent_again_once() {
                 let may_refuse = left
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
                 if may_refuse.is_ok() {
-                    // The service refuses the request after it has received a part of the body.
                     let mut body: RecvStream = request.into_body();
                     body.data().await.unwrap().unwrap();
                     return respond.send_reset(Reason::REFUSED_STREAM);
@@ -597,7 +593,6 @@ async fn a_connection_gets_no_further_request_after_a_response_timeout() {
     let gateway = gateway(&format!("http://{address}"), &settings);
     assert_eq!(gateway.clone().oneshot(get()).await.unwrap().status(), 504);
     assert_eq!(gateway.clone().oneshot(get()).await.unwrap().status(), 200);
-    // The gateway closes the first connection, although the service does not.
     until(|| settings.counts.open() == 1).await;
 }
 
@@ -634,8 +629,7 @@ async fn a_response_that_pauses_too_long_is_aborted_unless_it_is_an_event_stream
     }
 }
 
-/// Each attempt needs its own PassTicket (a short-lived password of z/OS), because the service accepts a PassTicket
-/// only once.
+/// The service accepts a PassTicket (a short-lived password of z/OS) only once.
 #[tokio::test]
 async fn a_request_is_sent_again_with_another_passticket() {
     let seen = Arc::<Mutex<VecDeque<String>>>::default();
@@ -670,8 +664,8 @@ async fn a_request_is_sent_again_with_another_passticket() {
     assert_ne!(seen[0], seen[1]);
 }
 
-/// Starts a service with TLS that reads the whole request body. With HTTP/1.1, the body must end with a dot. The
-/// response body is the HTTP version.
+/// Starts a service with TLS that reads the whole request body. Over HTTP/1.1, the service reads the body up to a dot.
+/// The response body is the HTTP version.
 async fn reading_service(alpn: &str) -> String {
     let config = ServerConfig::builder()
         .with_no_client_auth()
@@ -707,8 +701,7 @@ async fn reading_service(alpn: &str) -> String {
     format!("https://localhost:{}", address.port())
 }
 
-/// The gateway learns from the TLS handshake whether the service uses HTTP/2. Only then does it know whether the time
-/// limit for the request body applies.
+/// The time limit for the request body depends on the HTTP version, which the gateway learns from the TLS handshake.
 #[tokio::test]
 async fn a_grpc_client_may_pause_its_upload_only_if_the_service_uses_http2() {
     const LIMIT: Duration = Duration::from_millis(300);
@@ -769,8 +762,8 @@ impl NegotiateHttp2 for InMemory {
     }
 }
 
-/// A slow response (long poll) and a lost connection look the same to the gateway. Only the answers to its pings show
-/// the difference.
+/// To the gateway, a slow response (long poll) looks like a lost connection. Only answers to its pings show the
+/// difference.
 #[tokio::test(start_paused = true)]
 async fn unanswered_pings_end_a_request_and_answered_pings_do_not() {
     const INTERVAL: Duration = Duration::from_secs(30);
@@ -782,7 +775,6 @@ async fn unanswered_pings_end_a_request_and_answered_pings_do_not() {
         ("POST", Some(INTERVAL), true, (200, "0"), 3000..3003),
         ("GET", Some(INTERVAL), false, (200, "1"), lost.clone()),
         ("POST", Some(INTERVAL), false, (502, ""), lost.clone()),
-        // Without pings, only the response timeout ends the wait.
         ("GET", None, false, (504, ""), 6000..6003),
     ] {
         let serve = move |number: usize, io: DuplexStream| async move {
@@ -793,7 +785,7 @@ async fn unanswered_pings_end_a_request_and_answered_pings_do_not() {
                     continue;
                 }
                 if !answers_pings {
-                    // Nothing polls the connection, so the service answers no ping.
+                    // Because nothing polls the connection, the service answers no ping.
                     return std::future::pending().await;
                 }
                 tokio::spawn(async move {
@@ -818,8 +810,7 @@ async fn unanswered_pings_end_a_request_and_answered_pings_do_not() {
         let gateway = ServiceBuilder::new()
             .layer(RouteLayer::new(Routes::new([route]).unwrap()))
             .service(forward);
-        // The gateway repeats a request only if its connection has served an earlier request. This is the earlier
-        // request.
+        // The gateway repeats a request only if its connection has already served a request, such as this one.
         let first = Request::get("/svc/first").body(empty()).unwrap();
         assert_eq!(text(gateway.clone().oneshot(first).await.unwrap()).await, "0");
         let begin = Instant::now();
@@ -832,8 +823,7 @@ async fn unanswered_pings_end_a_request_and_answered_pings_do_not() {
         let waited = begin.elapsed().as_secs();
         assert!(seconds.contains(&waited), "{case}: {waited} s");
         if pings.is_some() {
-            // The gateway closes only the connection whose pings are not answered. After that, the GET has a new
-            // connection.
+            // The gateway closes a connection only if its pings are not answered. The GET then gets a new connection.
             let open = i64::from(answers_pings || method == "GET");
             until(|| counts.open() == open).await;
         }

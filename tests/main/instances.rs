@@ -41,11 +41,11 @@ use tower_passticket::{
 
 use crate::{PATIENCE, forwarding::unverified, until};
 
-/// How often an instance has received each request. The key is `METHOD path authorization`.
+/// The number of times that an instance has received each request. The key is `METHOD path authorization`.
 type Received = Arc<Mutex<HashMap<String, usize>>>;
 
-/// An instance of a service, which has its own thread and runtime. So a test can close all sockets of the instance at
-/// the same time, as the kernel does when a process is killed.
+/// An instance of a service, with its own thread and runtime. So a test can close all sockets of the instance at once,
+/// as the kernel does when a process is killed.
 struct Running {
     address: SocketAddr,
     received: Received,
@@ -73,7 +73,6 @@ impl Running {
                     tokio::spawn(answer(stream, of_thread.clone()));
                 }
             });
-            // This is an error if the test has ended without killing the instance.
             let _ = runtime.block_on(killed);
             runtime.shutdown_background();
         });
@@ -130,7 +129,6 @@ async fn answer(stream: TcpStream, received: Received) {
 
 type Body = Full<Bytes>;
 
-/// Answers one request on `stream` with status 200 and without a body.
 async fn answer_on(stream: DuplexStream) {
     let mut stream = BufReader::new(stream);
     let head = raw::head(&mut stream).await;
@@ -141,7 +139,6 @@ async fn answer_on(stream: DuplexStream) {
     stream.get_mut().write_all(response).await.unwrap();
 }
 
-/// Creates a route to the instances at these addresses.
 fn route(addresses: &[SocketAddr], balancing: Balancing, scheme: impl Scheme) -> Routes {
     let service = ServiceId::new("svc").unwrap();
     let upstream = |address: &SocketAddr| Upstream::parse(&format!("http://{address}")).unwrap();
@@ -152,7 +149,6 @@ fn route(addresses: &[SocketAddr], balancing: Balancing, scheme: impl Scheme) ->
     Routes::new([route.with_instances(instances)]).unwrap()
 }
 
-/// Returns a stack that forwards to the instances at these addresses.
 fn stack(
     addresses: &[SocketAddr],
     states: Arc<InstanceStates>,
@@ -173,7 +169,6 @@ fn request(method: Method, path: &str) -> Request<Body> {
     Request::builder().method(method).uri(format!("/svc/{path}")).body(body.into()).unwrap()
 }
 
-/// Sends a request. Returns the status and the body of the response.
 async fn send(
     stack: impl Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible>,
     request: Request<Body>,
@@ -228,7 +223,7 @@ async fn no_get_fails_if_an_instance_is_killed_under_load() {
     until(|| health() == InstanceHealth::Ejected).await;
     assert_eq!(states.unhealthy(), [(format!("svc at {upstream}"), InstanceHealth::Ejected)]);
 
-    // The gateway has already closed its connections to the killed instance. So it sends no POST there, and none fails.
+    // The gateway has already closed its connections to the killed instance, so no POST fails.
     let posts = (0..50).map(|number| {
         let request = request(Method::POST, &format!("after-{number}"));
         send(stack.clone(), request)
@@ -256,14 +251,12 @@ async fn no_get_fails_if_an_instance_is_killed_under_load() {
     assert!(posts.is_empty(), "these requests were executed twice: {posts:?}");
 }
 
-/// Runs all futures at the same time. Returns their outputs.
 async fn futures_join<F: Future<Output: Send + 'static> + Send + 'static>(
     futures: impl Iterator<Item = F>,
 ) -> Vec<F::Output> {
     futures.collect::<JoinSet<_>>().join_all().await
 }
 
-/// Returns an address that refuses connections.
 async fn refused() -> SocketAddr {
     raw::listener().await.1
 }
@@ -273,7 +266,7 @@ async fn after_a_refused_connection_a_request_of_any_method_is_sent_to_another_i
     let instance = Running::start();
     let addresses = [refused().await, instance.address];
     for method in [Method::GET, Method::POST, Method::DELETE] {
-        // Each new stack assumes that both instances are healthy.
+        // A new stack does not know which instance fails.
         for _ in 0..8 {
             let stack = stack(&addresses, Arc::default());
             let (status, body) = send(stack, request(method.clone(), "x")).await;
@@ -320,7 +313,6 @@ fn passtickets() -> Arc<dyn Scheme> {
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
     let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
     let tickets = tickets.with_clock(clock.clone());
-    // Each user can now get 61 PassTickets.
     clock.advance(Duration::from_secs(61));
     Arc::new(PassTicketScheme::new(applid, tickets))
 }
@@ -361,7 +353,7 @@ async fn instances_of(
 async fn all_nodes_use_the_same_instance_for_a_user_until_it_is_lost() {
     let instances = [(); 3].map(|()| Running::start());
     let addresses = instances.each_ref().map(|it| it.address);
-    // The two nodes list the instances in a different order, which must not matter.
+    // The order in which a node lists the instances must not matter.
     let scheme = passtickets();
     let nodes = [[0, 1, 2], [2, 0, 1]]
         .map(|order| sticky_node(&order.map(|at| addresses[at]), scheme.clone()));
@@ -436,8 +428,8 @@ async fn retired_connections_are_not_reused() {
 #[tokio::test]
 async fn a_new_connection_that_closes_before_the_request_counts_as_refused() {
     let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
-    // The connector numbers its connections from 0. A connection to the first instance ends immediately if the number
-    // of this connection is less than `closing`.
+    // The connector numbers its connections from 0. A connection to the first instance ends immediately if its number
+    // is less than `closing`.
     for (instances, closing, want, connections) in
         [(2, usize::MAX, 200, None), (1, 1, 200, Some(2)), (1, usize::MAX, 502, Some(2))]
     {
@@ -480,8 +472,8 @@ async fn a_second_attempt_with_little_time_left_ejects_no_instance() {
     let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
     let [refusing, silent] = addresses;
     let upstream = |address| Upstream::parse(&format!("http://{address}")).unwrap();
-    // The response timeout is 5 s. If the first attempt is refused after 4.5 s, the second attempt has only 0.5 s. This
-    // is too short to prove that the second instance has failed.
+    // The response timeout is 5 s. If the first attempt is refused after 4.5 s, the second attempt has only 0.5 s. A
+    // timeout after 0.5 s does not prove that the second instance has failed.
     for (refused_after, is_ejected) in [(4500, false), (3500, true)] {
         let mut first_attempts = [0; 2];
         while first_attempts.contains(&0) {

@@ -1,5 +1,5 @@
-//! Tests of `JwksUrl`, which fetches the signing keys of an identity provider over TLS. The server of the keys sends
-//! correct, late or wrong answers, or does not exist.
+//! Tests of `JwksUrl`, which fetches the signing keys of an identity provider over TLS. The server sends correct, late
+//! or wrong answers, or does not exist.
 
 use std::{
     sync::{

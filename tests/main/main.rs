@@ -31,7 +31,6 @@ mod zaas;
 /// The time limit for one step of a test. It allows for a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Calls `what` until it returns `true`. Panics after [`PATIENCE`].
 pub(crate) async fn until(what: impl Fn() -> bool) {
     let reached = async {
         while !what() {

@@ -1,6 +1,6 @@
 //! Tests of malformed requests and forged headers. Each test uses all values of [`OnFailure`], which determines what
-//! the gateway does after a failed authentication. One route has custom headers for the PassTicket (a short-lived
-//! password of z/OS), and the other route has no authentication.
+//! the gateway does after a failed authentication. One route sends the PassTicket (a short-lived password of z/OS) in
+//! custom headers. The other route has no authentication.
 
 use std::{
     convert::Infallible,
@@ -37,7 +37,6 @@ fn key() -> SigningKey {
     SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap()
 }
 
-/// Returns values of the header `Authorization`: no header, an invalid token, and a valid token.
 fn credentials() -> [Option<String>; 3] {
     let token = TokenIssuer::new(key()).login_token(&user("USER"), "domain").unwrap();
     let bearer = |token: &str| Some(format!("Bearer {token}"));

@@ -49,7 +49,6 @@ pub(crate) type Body = Full<Bytes>;
 
 pub(crate) type Stack = BoxCloneService<Request<Body>, Response<ResponseBody>, Infallible>;
 
-/// The settings that the tests of this file change.
 struct Settings {
     timeouts: ForwardTimeouts,
     max_connections: usize,
@@ -87,10 +86,9 @@ async fn body_of(response: Response<ResponseBody>) -> Bytes {
     timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap().to_bytes()
 }
 
-/// A service that needs a permit for each response.
+/// A service that sends a response only when a test adds a permit.
 #[derive(Debug)]
 struct Gated {
-    /// The permits. A test adds one for each response.
     gate: Semaphore,
     open: AtomicUsize,
     max_open: AtomicUsize,
@@ -136,7 +134,7 @@ fn multi_threaded() -> Runtime {
     runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// Each thread has its own runtime and a clone of one `Forward`, as in the program `passticket-proxy`.
+/// Each thread has its own runtime and a clone of one `Forward`, as in `passticket-proxy`.
 #[test]
 fn all_runtimes_share_the_connection_limit_and_each_request_is_answered() {
     const LIMIT: usize = 3;
@@ -169,7 +167,7 @@ fn all_runtimes_share_the_connection_limit_and_each_request_is_answered() {
         }
     });
     let max = Gated::count(&service.max_open);
-    // The service may notice a new connection before it notices the end of the previous one. So it may count one
+    // The service may accept a new connection before it notices the end of an earlier one. So it may count one
     // connection more than the limit.
     assert!((1..=LIMIT + 1).contains(&max), "{max} connections");
     assert_eq!(settings.counts.refused(), 0);
@@ -180,8 +178,8 @@ fn all_runtimes_share_the_connection_limit_and_each_request_is_answered() {
     }));
 }
 
-/// The gateway may have only one connection. So it must close the idle connection of the first runtime before the
-/// second runtime can open one.
+/// The limit is one connection. So the gateway must close the idle connection of the first runtime before the second
+/// runtime can open one.
 #[test]
 fn an_idle_connection_of_another_runtime_is_closed_for_a_request_that_waits() {
     let service_runtime = multi_threaded();
@@ -214,7 +212,6 @@ async fn at_the_connection_limit_requests_wait_in_order_and_get_503_after_the_qu
     let begin = || tokio::spawn(stack.clone().oneshot(get()));
     let first = begin();
     until(|| Gated::count(&service.accepted) == 1).await;
-    // An aborted request leaves the queue.
     let gone = begin();
     until(|| counts.waiting() == 1).await;
     gone.abort();
@@ -246,7 +243,6 @@ async fn at_the_connection_limit_requests_wait_in_order_and_get_503_after_the_qu
     }
 }
 
-/// The response timeout of a request begins when the request gets a connection.
 #[tokio::test]
 async fn the_time_in_the_queue_is_not_part_of_the_response_timeout() {
     let service = Gated::new(0);
@@ -271,16 +267,15 @@ async fn the_time_in_the_queue_is_not_part_of_the_response_timeout() {
     }
 }
 
-/// A service that closes its connections without sending `Connection: close`. When the service closes a connection, the
-/// gateway may already have sent the next request.
+/// A service that closes its connections without `Connection: close`. At that time, the gateway may already have sent
+/// the next request.
 #[derive(Debug, Default)]
 struct Closing {
     connections: AtomicUsize,
-    /// The heads of all requests that arrived.
     requests: Mutex<Vec<String>>,
 }
 
-/// How a service closes a connection.
+/// When a service closes a connection.
 #[derive(Clone, Copy, Debug)]
 enum Close {
     /// Immediately after a response.
@@ -340,7 +335,6 @@ impl Closing {
         self.requests.lock().unwrap().push(head);
     }
 
-    /// Returns how often the request with this id has arrived.
     fn arrived(&self, id: &str) -> usize {
         let requests = self.requests.lock().unwrap();
         requests.iter().filter(|head| head.contains(&format!("/{id} "))).count()
@@ -353,7 +347,7 @@ fn request(method: Method, id: usize, body: &'static str) -> Request<Body> {
 
 const CLOSES: [Close; 3] = [Close::AfterResponse, Close::AfterRequest, Close::Reset];
 
-/// Sends 10,000 requests. They use the values of `authorization` in turn.
+/// The requests use the values of `authorization` in turn.
 async fn get_10_000(stack: &Stack, authorization: &[HeaderValue]) {
     let mut tasks = JoinSet::new();
     for task in 0..4 {
@@ -374,8 +368,8 @@ async fn get_10_000(stack: &Stack, authorization: &[HeaderValue]) {
     tasks.join_all().await;
 }
 
-/// The service accepts each PassTicket only once. The test needs many users: its clock stands still, so each user can
-/// get only 61 PassTickets.
+/// The test needs many users. The service accepts each PassTicket only once, and the clock of the test stands still. So
+/// each user can get only 61 PassTickets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its_connections() {
     let service = Arc::<Closing>::default();
@@ -392,8 +386,7 @@ async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its
     assert_eq!(credentials.len(), requests.len());
 }
 
-/// The gateway may send a GET again (RFC 9110 §9.2.2). So the client must not notice that the service closes
-/// connections.
+/// The gateway may send a GET again (RFC 9110 §9.2.2).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
     let service = Arc::<Closing>::default();
@@ -403,8 +396,8 @@ async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
     let metrics = MetricRegistry::new().with(settings.counts).expose();
     let series = r#"passticket_service_retries_total{reason="connection-closed"} "#;
     let retries = metrics.lines().find_map(|line| line.strip_prefix(series)).unwrap();
-    // There are about 2,000 connections. The service closes most of them only when the next request has arrived, so the
-    // gateway must send this request again.
+    // There are about 2,000 connections. In most cases, the service closes a connection after the next request has
+    // arrived. The gateway must send this request again.
     assert!(retries.parse::<u64>().unwrap() > 1000, "{retries} retries");
 }
 
@@ -425,8 +418,7 @@ async fn only_an_idempotent_request_without_a_sent_body_and_without_a_response_i
         let service = Arc::<Closing>::default();
         let url = service.start(close).await;
         let stack = forward(&url, &Settings::default());
-        // On the first connection, the service answers one request. It closes this connection when the second
-        // request arrives.
+        // The service answers the first request, and closes this connection when the second request arrives.
         let answer = stack.clone().oneshot(request(Method::GET, 1, "")).await.unwrap();
         assert_eq!(body_of(answer).await, "ok");
         let answer = stack.clone().oneshot(request(method.clone(), 2, body)).await.unwrap();
@@ -438,7 +430,7 @@ async fn only_an_idempotent_request_without_a_sent_body_and_without_a_response_i
     }
 }
 
-/// The service resets the connection when the head of an upload has arrived. The client sends the body after that.
+/// The service resets the connection when the head of an upload has arrived, before the client sends the body.
 #[tokio::test]
 async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
     for (method, want, connections) in [(Method::PUT, 200, 2), (Method::POST, 502, 1)] {
@@ -454,7 +446,6 @@ async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
             upload.header("content-length", "4").body(StreamBody::new(Pieces(body)).boxed_unsync());
         let upload = stack.ready().await.unwrap().call(upload.unwrap());
         let send = async {
-            // The client sends the body only after the service has reset the connection.
             sleep(Duration::from_millis(300)).await;
             let _ = pieces.send(Bytes::from_static(b"body")).await;
         };
@@ -467,7 +458,6 @@ async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
     }
 }
 
-/// Returns a stack that verifies tokens, and forwards requests to `url` with the headers of `scheme`.
 fn authorized(url: &str, scheme: impl Scheme, audit: Audit) -> Stack {
     authorized_over(ServiceProtocol::Auto, url, scheme, audit)
 }
@@ -501,12 +491,10 @@ pub(crate) fn passtickets(replay: Replay) -> PassTicketScheme<LocalGenerator> {
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
     let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
     let tickets = tickets.with_clock(clock.clone());
-    // With replay protection, each user can now get 61 PassTickets.
     clock.advance(Duration::from_secs(61));
     PassTicketScheme::new(applid, tickets)
 }
 
-/// The audit records, as JSON.
 #[derive(Default)]
 struct Records(Mutex<Vec<String>>);
 
@@ -523,8 +511,8 @@ pub(crate) fn bearer(name: &str) -> HeaderValue {
     format!("Bearer {}", token.expose()).parse().unwrap()
 }
 
-/// The service may have accepted the PassTicket before it closed the connection. With replay protection, the service
-/// would refuse this PassTicket in a second request. So the gateway sends the request again with another PassTicket.
+/// The service may have accepted the PassTicket before it closed the connection. With replay protection, it would then
+/// refuse the same PassTicket in a second request.
 #[tokio::test]
 async fn with_replay_protection_a_request_is_sent_again_with_another_passticket() {
     let custom = ["x-user", "x-ticket"].map(HeaderName::from_static);
@@ -536,7 +524,7 @@ async fn with_replay_protection_a_request_is_sent_again_with_another_passticket(
         let records = Arc::<Records>::default();
         let scheme = passtickets(replay).with_custom_headers(custom.clone());
         let stack = authorized(&url, scheme, Audit::to(records.clone()));
-        // A request without a credential has no PassTicket, so the gateway can send it again unchanged.
+        // Without a credential, a request has no PassTicket. The gateway can send it again unchanged.
         for (id, bearer) in [(1, None), (2, Some(bearer("USER"))), (3, None), (4, None)] {
             let mut request = request(Method::GET, id, "");
             if let Some(bearer) = bearer {
@@ -563,8 +551,7 @@ async fn with_replay_protection_a_request_is_sent_again_with_another_passticket(
     }
 }
 
-/// A scheme whose headers a service accepts only once. Its method `prepare_again` returns what the function `again`
-/// returns.
+/// A scheme whose headers a service accepts only once. The field `again` is the function behind `prepare_again`.
 struct OneTime {
     again: fn() -> Option<SchemeFuture>,
 }
@@ -626,7 +613,6 @@ async fn a_request_is_sent_again_only_if_the_scheme_makes_another_credential() {
     }
 }
 
-/// The response timeout includes the time that the scheme needs for another credential.
 #[tokio::test]
 async fn a_request_gets_504_if_its_scheme_makes_no_other_credential_in_time() {
     let service = Arc::<Closing>::default();
@@ -642,7 +628,7 @@ async fn a_request_gets_504_if_its_scheme_makes_no_other_credential_in_time() {
     }
 }
 
-/// The gateway does not send a request again if the service closes a new connection without a response.
+/// The service closes each new connection without a response.
 #[tokio::test]
 async fn a_request_on_a_new_connection_is_not_sent_again() {
     let accepted = Arc::new(AtomicUsize::new(0));
@@ -686,8 +672,7 @@ async fn a_refused_connection_is_tried_once_more_for_any_method() {
     }
 }
 
-/// The service closes its connection and its listener, so the gateway cannot send the request again. The error message
-/// must say that the service cannot be reached.
+/// The service closes its connection and its listener, so the gateway cannot send the request again.
 #[tokio::test]
 async fn a_request_gets_503_if_the_service_is_gone_before_the_second_attempt() {
     let (listener, address) = raw::listener().await;
@@ -708,7 +693,6 @@ async fn a_request_gets_503_if_the_service_is_gone_before_the_second_attempt() {
     service.await.unwrap();
 }
 
-/// The service sends many informational responses (status 1xx) without a pause.
 #[tokio::test]
 async fn informational_responses_are_limited() {
     for (times, want) in [(16, 200), (17, 502), (100_000, 502)] {
@@ -717,7 +701,6 @@ async fn informational_responses_are_limited() {
             head(&mut stream).await;
             let answers = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(times)
                 + "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-            // The write fails when the gateway closes the connection.
             let _ = stream.get_mut().write_all(answers.as_bytes()).await;
         })
         .await;
@@ -727,8 +710,7 @@ async fn informational_responses_are_limited() {
     }
 }
 
-/// If a service pauses too long in a response body, the gateway aborts the response. The client must see that the
-/// response is incomplete.
+/// The client must see that an aborted response is incomplete.
 #[tokio::test]
 async fn a_response_body_that_pauses_too_long_is_aborted_unless_it_is_an_event_stream() {
     const LIMIT: Duration = Duration::from_millis(800);
@@ -779,7 +761,6 @@ async fn a_response_body_that_pauses_too_long_is_aborted_unless_it_is_an_event_s
     }
 }
 
-/// The body timeout does not include the time in which the client does not read.
 #[tokio::test]
 async fn a_pause_of_the_client_does_not_abort_the_response() {
     let address = raw::service(async |stream| {
@@ -800,7 +781,6 @@ async fn a_pause_of_the_client_does_not_abort_the_response() {
     assert_eq!(body.collect().await.unwrap().to_bytes(), "def");
 }
 
-/// The body timeout of a route replaces the body timeout of the gateway.
 #[tokio::test]
 async fn the_body_timeout_of_a_route_replaces_the_default() {
     let address = raw::service(async |stream| {
@@ -821,7 +801,6 @@ async fn the_body_timeout_of_a_route_replaces_the_default() {
     timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap_err();
 }
 
-/// If the service answers an upload early, the gateway does not wait for the rest of the upload.
 #[tokio::test]
 async fn an_early_error_is_delivered_at_once_although_the_upload_is_not_complete() {
     for (answer, want) in [

@@ -54,10 +54,10 @@ use tower_passticket::{
 
 use crate::{PATIENCE, until};
 
-/// The deadline of a call in tests where the peer answers too late.
+/// The deadline of a call that the peer answers too late.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// A time that is longer than any deadline in this file.
+/// Longer than any deadline in this file.
 const LATE: Duration = Duration::from_secs(30);
 
 /// How the peer answers. The peer is the server that a provider calls.
@@ -78,7 +78,6 @@ enum How {
     WhenPermitted,
 }
 
-/// The server that a provider calls.
 #[derive(Clone)]
 struct Peer {
     how: Arc<Mutex<How>>,
@@ -88,7 +87,6 @@ struct Peer {
     port: u16,
 }
 
-/// A request that the peer has received.
 #[derive(Clone, Debug)]
 struct Received {
     method: Method,
@@ -109,12 +107,10 @@ impl Peer {
         *self.how.lock().unwrap() = how;
     }
 
-    /// Returns the number of calls so far.
     fn calls(&self) -> usize {
         self.received.lock().unwrap().len()
     }
 
-    /// Returns the last request that the peer has received.
     fn last(&self) -> Received {
         self.received.lock().unwrap().last().unwrap().clone()
     }
@@ -206,7 +202,6 @@ fn cookie(user: &str) -> String {
     format!("apimlAuthenticationToken=token-of-{user}")
 }
 
-/// A body that fails after its first part was sent.
 struct Half(Option<Bytes>);
 
 impl Body for Half {
@@ -285,7 +280,6 @@ fn jane() -> DistributedIdentity {
 
 const RESOURCE: &str = "APIML.SERVICES";
 
-/// The result of a call by one of the three providers.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Yes,
@@ -517,7 +511,7 @@ async fn calls_have_the_form_that_zowe_expects_and_are_cached() {
     assert_eq!(peer.last().path, "/saf-auth/A%2F..%C2%A7/ALTER");
     assert_eq!(peer.calls(), 3);
 
-    // A check of an invalid resource fails without a call.
+    // For an invalid resource, the check fails without a call.
     for resource in ["..", "", &"A".repeat(247)] {
         let failed = check("USER", "ZOWE", resource, AccessLevel::Read).await;
         assert_eq!(failed, Outcome::Failed, "{resource}");
@@ -634,7 +628,6 @@ async fn a_call_fails_if_the_queue_is_full_and_a_dropped_call_leaves_the_queue()
     assert_eq!(client.call(request()).await.unwrap().status(), 200);
 }
 
-/// The deadline includes the time in the queue.
 #[tokio::test]
 async fn the_deadline_counts_from_the_start_of_the_call() {
     let peer = peer(How::WhenPermitted).await;
@@ -645,7 +638,7 @@ async fn the_deadline_counts_from_the_start_of_the_call() {
         let resource = format!("RESOURCE.{i}");
         checks.spawn(saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read));
     }
-    // If a deadline began when its call leaves the queue, all calls together would take six seconds.
+    // If the deadline of a call began only when the call leaves the queue, all calls together would take six seconds.
     let all = async {
         while let Some(answer) = checks.join_next().await {
             assert_eq!(answer.unwrap(), Err(SafError::Unavailable));
@@ -654,8 +647,8 @@ async fn the_deadline_counts_from_the_start_of_the_call() {
     timeout(SHORT * 10, all).await.expect("all calls end in time");
 }
 
-/// A TCP proxy in front of the peer. If a test sends a value to `up`, the proxy closes all open connections. While the
-/// last value is `false`, it also closes each new connection.
+/// A TCP proxy in front of the peer. When a test sends a value to `up`, the proxy closes all open connections. After
+/// the value `false`, it also closes each new connection, until the test sends `true`.
 struct TcpProxy {
     port: u16,
     up: watch::Sender<bool>,
@@ -709,7 +702,6 @@ async fn a_peer_is_called_again_after_it_was_unreachable() {
     proxy.up.send(true).unwrap();
     assert_eq!(check().await, Err(SafError::Unavailable), "expected the cached error");
     assert_eq!(peer.calls(), calls);
-    // An error is cached for one second.
     clock.advance(Duration::from_secs(1));
     assert_eq!(check().await, Ok(Access::Granted));
     assert_eq!(peer.calls(), calls + 1);

@@ -1,6 +1,5 @@
-//! Tests in which one user sends a burst of requests through a gateway to a service. A service with replay protection
-//! accepts each PassTicket (a short-lived password of z/OS) only once. A service without replay protection accepts a
-//! PassTicket any number of times.
+//! Tests in which one user sends a burst of requests through a gateway to a service. With replay protection, the
+//! service accepts each PassTicket (a short-lived password of z/OS) only once.
 
 use std::{
     collections::HashSet,
@@ -33,13 +32,12 @@ type Body = Full<Bytes>;
 
 const NOW: u64 = 1_800_000_000;
 
-/// The results of a burst: the number of requests with each result.
+/// The results of a burst of requests.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Results {
-    /// For these requests, the gateway made a PassTicket, and the service accepted it.
+    /// The number of requests whose PassTicket the service accepted.
     accepted: usize,
-    /// For these requests, the gateway made no PassTicket. The service and the client received the header
-    /// `X-Zowe-Auth-Failure`.
+    /// The number of requests for which the gateway made no PassTicket.
     without_ticket: usize,
 }
 
@@ -55,7 +53,6 @@ struct TestService {
 impl TestService {
     fn answer(&self, request: &Request<Body>) -> StatusCode {
         let Some(basic) = request.headers().get("authorization") else {
-            // A request without a PassTicket must have this header, which contains the reason.
             let failure = request.headers().get("x-zowe-auth-failure").unwrap().to_str().unwrap();
             assert!(failure.starts_with("ZWEAG141E"), "{failure}");
             return StatusCode::UNAUTHORIZED;
@@ -74,7 +71,7 @@ impl TestService {
     }
 }
 
-/// A service, a clock and a signing key. All gateways of a test share them.
+/// The parts that all gateways of a test share.
 struct Setup {
     clock: Arc<ManualClock>,
     service: Arc<TestService>,
@@ -157,7 +154,6 @@ impl Setup {
         results
     }
 
-    /// Returns the number of different tickets that the service has received.
     fn tickets(&self) -> usize {
         self.service.seen.lock().unwrap().len()
     }
@@ -176,7 +172,6 @@ async fn with_replay_protection_no_ticket_is_sent_twice() {
         setup.burst(&gateway, "USER", 100).await,
         Results { accepted: 61, without_ticket: 39 }
     );
-    // Each user has a separate limit.
     assert_eq!(
         setup.burst(&gateway, "OTHER", 30).await,
         Results { accepted: 30, without_ticket: 0 }

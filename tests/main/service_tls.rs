@@ -32,7 +32,7 @@ use tower_passticket::{
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
 
-/// Returns a TLS server that requires a client certificate of the trusted CA.
+/// The server requires a client certificate of the trusted CA.
 fn server(
     groups: &[&'static dyn SupportedKxGroup],
     certificate: &str,
@@ -180,7 +180,7 @@ async fn a_request_without_a_user_does_not_use_the_client_certificate_of_the_gat
         .with_connector_of(id("own"), other())
         .with_connector_of(id("bypassown"), other())
         .with_max_connections(2.try_into().unwrap());
-    // One stack handles all requests. So it has idle connections of the previous route, which it must not use.
+    // One stack handles all requests. It must not use its idle connections of the previous route.
     let mut stack = ServiceBuilder::new()
         .layer(RouteLayer::new(routes.unwrap()))
         .layer(AuthenticateLayer::new(Authenticator::new(verifier)))

@@ -1,5 +1,5 @@
-//! Tests of session cookies of services. A session at a service permits all requests to it. So a client must not get a
-//! session cookie with a Personal Access Token (PAT) whose scopes permit only some requests (docs/decisions.md#d49).
+//! Tests of session cookies of services. A session permits all requests to the service. So if the scopes of a Personal
+//! Access Token (PAT) permit only some requests, its client must not get a session cookie (docs/decisions.md#d49).
 
 use std::sync::Arc;
 

@@ -18,7 +18,6 @@ use tower_passticket::{
     },
 };
 
-/// An issuer, and a gateway whose verifier has a cache.
 struct Setup {
     clock: Arc<ManualClock>,
     issuer: TokenIssuer,

@@ -39,7 +39,7 @@ use crate::{
     forwarding::{forward, unverified, verified},
 };
 
-/// Returns the TLS configuration of a listener with this certificate. The private key is the key of [`SERVER`].
+/// The private key is the key of [`SERVER`].
 fn server_tls(certificate: &str) -> ServerTls {
     ServerTls::from_pem(certificate.as_bytes(), SERVER.key.as_bytes(), None).unwrap()
 }
@@ -109,7 +109,7 @@ async fn service_certificates_are_verified_as_configured() {
 
 #[tokio::test]
 async fn a_client_that_disconnects_cancels_the_request_to_the_service() {
-    /// A part of the service's future. It notifies the test when this future is dropped.
+    /// Notifies the test when the future of the service is dropped.
     struct Cancelled(Arc<Notify>);
     impl Drop for Cancelled {
         fn drop(&mut self) {
@@ -164,13 +164,11 @@ async fn a_slow_upload_does_not_time_out() {
     assert_eq!(response.text().await.unwrap(), "45");
 }
 
-/// Answers with the length of the request body.
 async fn count(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let body = request.into_body().collect().await.unwrap().to_bytes();
     Ok(Response::new(Full::from(body.len().to_string())))
 }
 
-/// A stream of the values that are sent to a channel.
 struct Pieces<T>(tokio::sync::mpsc::Receiver<T>);
 
 impl<T> futures_core::Stream for Pieces<T> {
@@ -277,8 +275,8 @@ async fn several_cookie_headers_are_joined() {
     assert!(answer.contains("cookie: a=1; personalAccessToken=x; b\n"), "{answer}");
 }
 
-/// A client connects before the shutdown begins, and sends its first request after that. The server must answer this
-/// request. A silent connection delays the shutdown only for a short time.
+/// The client connects before the shutdown, and sends its first request after the shutdown has begun. Another client
+/// sends nothing, and must not delay the shutdown for long.
 #[tokio::test]
 async fn a_connection_accepted_before_shutdown_is_served() {
     let (listener, address) = listener().await;
@@ -301,15 +299,13 @@ async fn a_connection_accepted_before_shutdown_is_served() {
     drop(silent);
 }
 
-/// Before `run` returns, the server must drop the futures of aborted requests. The drop of a future can have effects,
-/// such as an audit record. The test includes HTTP/2, where each request has a separate task.
+/// The drop of a future can have effects, such as an audit record. Over HTTP/2, each request has a separate task.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn aborted_requests_are_dropped_before_run_returns() {
-    /// Counts the requests whose future is not dropped yet.
     struct Counted(Arc<AtomicUsize>);
     impl Drop for Counted {
         fn drop(&mut self) {
-            // This makes the drop slow. If `run` did not wait for the drop, it would return before the count changes.
+            // The drop is slow: if `run` did not wait for it, `run` would return before the count changes.
             std::thread::sleep(Duration::from_millis(30));
             self.0.fetch_sub(1, Ordering::SeqCst);
         }
@@ -336,7 +332,6 @@ async fn aborted_requests_are_dropped_before_run_returns() {
         let server = server.run(service, async {
             let _ = shutdown.await;
         });
-        // The task reads the counter immediately after `run` has returned.
         let counter = running.clone();
         let server = tokio::spawn(async move { (server.await, counter.load(Ordering::SeqCst)) });
         let client = test_support::client(Authority::trusted().pem().as_bytes());
@@ -490,8 +485,7 @@ async fn an_upload_is_forwarded_completely_after_an_early_response() {
     assert_eq!(read.unwrap(), LENGTH);
 }
 
-/// A service may send a response without a request. The next request may come from another user, and must not get this
-/// response.
+/// The request after an unsolicited response may come from another user.
 #[tokio::test]
 async fn an_unsolicited_response_is_never_used() {
     let service = Scripted::http([
@@ -638,7 +632,6 @@ async fn trailers_reach_an_http11_client_that_accepts_them() {
     let got = answered(&format!("{REQUEST}\r\n\r\n"), answer).await;
     assert!(got.ends_with("\r\n2\r\nok\r\n0\r\n\r\n") && !got.contains("trailer"), "{got}");
 
-    // The gateway asks the service for trailers only if the client accepts trailers.
     let got = raw(&format!("{REQUEST}, TE\r\nte: gzip, trailers\r\n\r\n")).await;
     assert!(got.contains("\nte: trailers\n") && got.contains("\nconnection: te\n"), "{got}");
     let got = raw(&format!("{REQUEST}, TE\r\nte: gzip\r\n\r\n")).await;

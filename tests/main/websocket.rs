@@ -54,7 +54,6 @@ use tower_passticket::{
 
 use crate::{PATIENCE, forwarding::unverified, until};
 
-/// An audit sink that sends the records to the test.
 struct Records(mpsc::UnboundedSender<AuditRecord>);
 
 impl AuditSink for Records {
@@ -117,7 +116,6 @@ impl Gateway {
         pat.unwrap().expose().to_owned()
     }
 
-    /// Opens a WebSocket on the route that requires a token.
     async fn open(&self, token: &str) -> Client<TcpStream> {
         let handshake = format!("{HANDSHAKE}authorization: Bearer {token}\r\n");
         let (head, client) = Client::send(self.address, "/svc/chat", &handshake).await;
@@ -173,11 +171,9 @@ fn stack(
         )
 }
 
-/// A client after its handshake.
 struct Client<S>(BufReader<S>);
 
 impl Client<TcpStream> {
-    /// Sends a GET request. Returns the head of the response.
     async fn send(address: SocketAddr, path: &str, headers: &str) -> (String, Self) {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -229,7 +225,6 @@ where
     (address.await, results)
 }
 
-/// Accepts the handshake. Returns the stream, from which the service then reads the frames of the client.
 async fn accept(stream: TcpStream) -> BufReader<TcpStream> {
     stream.set_nodelay(true).unwrap();
     let mut stream = BufReader::new(stream);
@@ -358,8 +353,7 @@ async fn a_refused_handshake_gets_an_http_error_status() {
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {headers}: {head}");
     }
     assert!(served.try_recv().is_err(), "the service got a handshake that the gateway refused");
-    // The gateway accepts the handshake, because the page that sends it has the gateway's own origin. But the service
-    // refuses it.
+    // The origin is the gateway's own, so the gateway accepts the handshake. But the service refuses it.
     let headers = format!("{HANDSHAKE}origin: http://localhost\r\n");
     let (head, _) = Client::send(gateway.address, "/open/chat", &headers).await;
     assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
@@ -405,7 +399,6 @@ async fn a_service_response_that_does_not_match_the_handshake_gives_502() {
     }
 }
 
-/// Starts a service that sends one event and then nothing.
 async fn events() -> SocketAddr {
     raw::service(|stream: TcpStream| async {
         let mut stream = BufReader::new(stream);
@@ -442,8 +435,7 @@ async fn an_event_stream_ends_when_its_token_is_revoked_or_expires() {
     let mut end = [0; 5];
     timeout(PATIENCE, first.0.read_exact(&mut end)).await.unwrap().unwrap();
     assert_eq!(&end, b"0\r\n\r\n");
-    // The other stream continues until its token expires. The gateway notices the expiry when the next revocation makes
-    // the gateway check the clock.
+    // The other stream ends when its token expires. A revocation makes the gateway check the clock.
     timeout(Duration::from_millis(200), second.0.read_exact(&mut end)).await.unwrap_err();
     clock.advance(Duration::from_secs(91 * 24 * 3600));
     gateway.revocations.apply(&Revocation::Token { token: TokenFingerprint::of(&pat), expires_at });
@@ -453,7 +445,6 @@ async fn an_event_stream_ends_when_its_token_is_revoked_or_expires() {
     until(|| gateway.counts.open() == 0).await;
 }
 
-/// Starts an HTTP/2 service that never answers.
 async fn silent() -> SocketAddr {
     raw::service(|stream: TcpStream| async {
         let mut connection = h2::server::handshake(stream).await.unwrap();
@@ -537,7 +528,7 @@ async fn the_expiry_of_the_token_closes_the_websocket_with_1008() {
         Gateway::start_with(service, |tunnels| tunnels.with_clock(for_tunnels), |server| server)
             .await;
     let token = gateway.issuer.login_token(&user("USER"), "domain").unwrap();
-    // On the clock of the tunnels, the token expires in a tenth of a second.
+    // On this clock, the token expires in a tenth of a second.
     let almost = token.expires_at().as_millis() - 100;
     clock.set(tower_passticket::clock::Timestamp::from_millis(almost));
     let mut client = gateway.open(token.expose()).await;
@@ -576,7 +567,6 @@ async fn a_shutdown_waits_for_tunnels_until_the_tunnel_drain_timeout() {
     client.write(&Frame::masked(TEXT, *b"before")).await;
     client.read().await.unwrap().unwrap();
     drop(gateway.stop);
-    // The server closes its listener at the beginning of the shutdown.
     while TcpStream::connect(gateway.address).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -634,7 +624,6 @@ async fn a_user_has_a_limited_number_of_tunnels() {
     let second = format!("{HANDSHAKE}authorization: Bearer {}\r\n", gateway.token());
     let (head, _) = Client::send(gateway.address, "/svc/chat", &second).await;
     assert!(head.starts_with("HTTP/1.1 429 ") && head.contains("retry-after"), "{head}");
-    // WebSockets without a user have a separate limit.
     let (head, _open) = Client::send(gateway.address, "/open/chat", HANDSHAKE).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     client.write(&Frame::masked(CLOSE, Vec::new())).await;
@@ -643,7 +632,7 @@ async fn a_user_has_a_limited_number_of_tunnels() {
     gateway.open(&gateway.token()).await;
 }
 
-/// The pool has two connections to the instance. Two WebSockets occupy them, so the third one waits.
+/// The limit is two connections to the instance. Two WebSockets use them, so the third WebSocket waits.
 #[tokio::test]
 async fn a_tunnel_occupies_a_connection_of_its_instance() {
     let (service, _served) = service(echo).await;
@@ -699,11 +688,9 @@ async fn a_client_that_does_not_read_is_disconnected_after_the_write_timeout() {
 async fn if_one_side_disconnects_the_gateway_closes_the_other_side() {
     let (address, mut served) = service(echo).await;
     let gateway = Gateway::start(address).await;
-    // The client disconnects without a close frame.
     drop(gateway.open(&gateway.token()).await);
     timeout(PATIENCE, served.recv()).await.expect("the service sees the end").unwrap();
     until(|| gateway.ended("client") == 1).await;
-    // The service disconnects without a close frame.
     let (address, _served) = service(async |stream| drop(accept(stream).await)).await;
     let gateway = Gateway::start(address).await;
     let mut client = gateway.open(&gateway.token()).await;

@@ -48,7 +48,6 @@ use crate::{
     forwarding::{self, unverified},
 };
 
-/// The time limit for one step of a test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -70,7 +69,6 @@ where
     forwarding::forward(url, Bypass, unverified(), timeouts)
 }
 
-/// Returns a body in one piece.
 fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
@@ -115,12 +113,10 @@ fn slowly(piece: impl Into<Bytes>, times: usize) -> Body {
     StreamBody::new(Slowly { piece: piece.into(), left: times, was_pending: false }).boxed_unsync()
 }
 
-/// A service that answers as [`answer`] does and counts its connections.
+/// A service that counts its connections.
 #[derive(Default)]
 struct Echo {
-    /// All connections so far.
     accepted: AtomicUsize,
-    /// The connections that are open now.
     open: AtomicUsize,
     closed: Notify,
 }
@@ -139,7 +135,7 @@ impl Echo {
             self.open.fetch_add(1, Ordering::SeqCst);
             let this = self.clone();
             tokio::spawn(async move {
-                // After some exchanges, the gateway closes the connection early. Then this call returns an error.
+                // An error means that the gateway has closed the connection early, as after some exchanges.
                 let _ = http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service_fn(answer))
                     .await;
@@ -177,7 +173,6 @@ async fn answer(
     Ok(Response::new(body))
 }
 
-/// A request of a client, and how the client reads the response.
 #[derive(Clone, Copy, Debug)]
 enum Exchange {
     /// The response is one line.
@@ -193,7 +188,7 @@ enum Exchange {
     /// The client reads only the first piece of the response.
     HalfRead,
     /// The client yields to the runtime this many times, and then cancels the request. In most cases, the response has
-    /// not arrived before the client cancels.
+    /// not arrived by then.
     Cancelled(usize),
 }
 
@@ -287,10 +282,9 @@ fn single_threaded() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Each thread has its own runtime and a clone of one `Forward`, as in the program `passticket-proxy`.
+/// Each thread has its own runtime and a clone of one `Forward`, as in `passticket-proxy`.
 #[test]
 fn every_request_gets_its_own_response_although_other_requests_are_cancelled() {
-    /// The number of tasks in each thread.
     const TASKS: usize = 4;
     /// For each thread: how often its tasks run [`EXCHANGES`]. The first thread ends long before the others.
     const ROUNDS: [usize; 4] = [2, 8, 8, 8];
@@ -308,7 +302,6 @@ fn every_request_gets_its_own_response_although_other_requests_are_cancelled() {
                         tasks.spawn(async move {
                             for turn in 0..rounds * EXCHANGES.len() {
                                 let id = format!("{number:03}-{task:03}-{turn:07}");
-                                // Different exchanges run at the same time.
                                 let exchange = EXCHANGES[(turn + 5 * task) % EXCHANGES.len()];
                                 exchange.run(&mut stack, &id).await;
                             }
@@ -390,12 +383,12 @@ async fn a_tls_connection_is_closed_with_close_notify_after_forward_is_dropped()
     }
 }
 
-/// The behaviour of a service after an early response, which the service sends before it has read the upload.
+/// What a service does after it has answered an upload early, before it has read the body.
 #[derive(Clone, Copy, Debug)]
 enum AfterEarlyResponse {
     /// The service reads until the gateway closes the connection.
     ReadsTheRest,
-    /// The service closes its sending side, then reads until the gateway closes the connection (RFC 9112 §9.6).
+    /// The service closes its sending side. Then it reads until the gateway closes the connection (RFC 9112 §9.6).
     ClosesGracefully,
     /// The service keeps the connection open and reads nothing.
     StopsReading,
@@ -549,8 +542,8 @@ async fn upload_early_then(then: AfterEarlyResponse, lengths: &[usize], timeouts
     }
 }
 
-/// The service knows the length of the upload from the header `Content-Length`. So it answers before the client has
-/// sent the flag END_STREAM.
+/// The service knows the length of the upload from `Content-Length`. So it answers before the client sends the flag
+/// END_STREAM.
 #[tokio::test]
 async fn a_connection_is_reused_if_the_upload_ends_after_the_response() {
     let echo = Arc::<Echo>::default();
@@ -565,14 +558,13 @@ async fn a_connection_is_reused_if_the_upload_ends_after_the_response() {
         let body = StreamBody::new(Pieces(body)).boxed_unsync();
         let answer = ask(&mut client, upload("/svc/upload/x", length).body(body).unwrap()).await;
         assert_eq!(answer.len(), length);
-        // Dropping the sender ends the request stream.
         drop(sender);
     }
     assert_eq!(echo.accepted.load(Ordering::SeqCst), 1);
 }
 
-/// The response of a service that reads only the head of an upload. After the response, the service closes the
-/// connection. Because of the unread bytes, the kernel then resets the connection.
+/// The response of a service that reads only the head of an upload, and closes the connection after the response.
+/// Because of the unread bytes, the kernel resets the connection.
 #[derive(Clone, Copy, Debug)]
 enum ResponseBeforeReset {
     Complete,
@@ -582,7 +574,6 @@ enum ResponseBeforeReset {
     UntilClose,
     /// There is no `content-length`, and only the reset ends the response.
     UntilReset,
-    /// There is no response.
     Nothing,
 }
 
@@ -632,7 +623,6 @@ async fn upload_over_http1(at: SocketAddr) -> String {
     let writing = tokio::spawn(async move {
         let head = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {LARGE}\r\n\r\n");
         write.write_all(head.as_bytes()).await.unwrap();
-        // The write fails if the gateway stops reading.
         let _ = write.write_all(&vec![b'y'; LARGE]).await;
     });
     let mut read = BufReader::new(read);
@@ -644,8 +634,7 @@ async fn upload_over_http1(at: SocketAddr) -> String {
     head
 }
 
-/// The number of times that each test below repeats its upload. In each repetition, the reset may arrive at another
-/// moment of the upload.
+/// How often each test below repeats its upload. The reset may arrive at another moment each time.
 const REPETITIONS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,5 @@
-//! Tests of the endpoints of ZAAS over TLS, with a gateway of API ML that sends what a real one sends.
+//! Tests of the endpoints of ZAAS over TLS. "The gateway" is a fake of API ML's gateway, which sends the same requests
+//! as a real one.
 
 use std::{
     collections::HashSet,
@@ -108,7 +109,6 @@ impl Zaas {
         Self { address, issuer, peers }
     }
 
-    /// Returns the number of connections that have sent a request.
     fn connections(&self) -> usize {
         self.peers.lock().unwrap().len()
     }
@@ -148,7 +148,7 @@ async fn a_gateway_gets_credentials_for_its_clients() {
         (client().header("cookie", &cookie), "JANE"),
         (client().certificate(USER), "USER"),
         (client().certificate(USER).bearer(&jwt), "JANE"),
-        // The gateway does not pass on the header `Client-Cert` of its client.
+        // The gateway drops the header `Client-Cert` of its client.
         (client().certificate(USER).header("client-cert", "forged"), "USER"),
     ] {
         let reaction = gateway.route(TICKET, "files", &client).await;
@@ -239,7 +239,8 @@ async fn a_gateway_relays_the_auth_api() {
     let forged = ClientRequest::new().header("client-cert", "MIIC");
     assert_eq!(gateway.relay(Method::POST, &login, &forged, "").await.status, 400);
 
-    // The origin of the page is the address of the gateway that the browser has requested, or another site.
+    // The first page comes from the address of the gateway that the browser has requested. The second page comes from
+    // another site.
     for (origin, status) in [("https://gw:7554", 204), ("https://evil.example.com", 403)] {
         let page = json().header("host", "gw:7554").header("origin", origin);
         let answer = gateway.relay(Method::POST, &login, &page, credentials).await;
@@ -251,7 +252,7 @@ async fn a_gateway_relays_the_auth_api() {
     assert_eq!(gateway.query(token).await, 401);
     let reaction = gateway.route(TICKET, "files", &session()).await;
     assert_eq!(reaction, unchanged("ZWEAG160E No authentication provided in the request"));
-    // One connection has the certificate of the gateway, the other has none.
+    // One connection has the certificate of the gateway. The other has no certificate.
     assert_eq!(zaas.connections(), 2);
 }
 

@@ -91,7 +91,6 @@ impl World {
         self.answered(name, sent, status, &HeaderMap::new())
     }
 
-    /// Sends a request, if the breaker permits its ticket. Returns whether it was sent.
     fn request(&self, name: &str, path: &str, status: u16) -> bool {
         let Some(sent) = self.try_now(name, path) else { return false };
         self.answer(name, &sent, status);
@@ -151,7 +150,6 @@ fn proven_paths_need_no_decision_for_ten_minutes() {
     assert!(world.try_now("USER", "/files").is_none());
     drop(other);
     world.wait(599);
-    // Another success proves the paths again.
     assert!(world.request("USER", "/jobs/1", 200));
     world.wait(539);
     assert!(world.try_now("USER", "/jobs/1").unwrap().permit.is_none());
@@ -261,7 +259,6 @@ fn a_breaker_without_its_state_tries_one_ticket_first() {
     let error = world.error("B", "/files").to_string();
     assert!(error.contains("could not be read; one ticket is tried"), "{error}");
     assert!(world.answer("A", &first, 401));
-    // After refusals of three users, the pause begins.
     assert!(world.request("B", "/jobs", 401) && world.request("C", "/files", 401));
     assert!(world.try_now("D", "/jobs").is_none());
     world.wait(59);
@@ -271,7 +268,6 @@ fn a_breaker_without_its_state_tries_one_ticket_first() {
     for name in ["E", "F", "G", "H"] {
         assert!(world.try_now(name, "/jobs").is_some());
     }
-    // An administrator can also end this state, without a success.
     for applid in [None, Some(applid())] {
         let world = World::new();
         world.breaker.begin_without_state();
@@ -328,7 +324,6 @@ fn after_a_success_a_401_that_asks_for_another_credential_is_no_refusal() {
     let world = World::new();
     let sent = world.try_now("USER", "/jobs").unwrap();
     assert!(world.answered("USER", &sent, 401, &bearer));
-    // After a success, it does not count.
     let world = World::new();
     assert!(world.request("USER", "/jobs", 200));
     let sent = world.try_now("USER", "/jobs").unwrap();

@@ -21,7 +21,6 @@ fn applid(name: &str) -> Applid {
     Applid::new(name).unwrap()
 }
 
-/// A machine, and the time.
 struct World {
     machine: Machine,
     now: Timestamp,
@@ -89,7 +88,6 @@ impl World {
         }
     }
 
-    /// Reports the answer to a ticket.
     fn answer(&mut self, ticket: &str, outcome: Outcome) -> Vec<Change> {
         let at = self.open.iter().position(|(open, _)| open == ticket);
         let id = at.map(|at| self.open.remove(at).1);
@@ -136,7 +134,6 @@ fn a_refusal_stops_the_user_and_the_pause_grows() {
     world.answer("B X 1", Outcome::Accepted);
     world.wait(1);
     assert_eq!(world.ask("A X 1"), "send");
-    // Only one ticket is tried.
     assert_eq!(world.ask("A X 1"), "wait");
     world.answer("A X 1", Outcome::Refused);
     // The third wrong password may revoke the user, so there is no third one.
@@ -183,7 +180,6 @@ fn a_success_on_other_paths_permits_tickets_but_does_not_reset_the_count() {
     world.wait(100_000);
     assert_eq!(world.ask("A X 1"), "user for good");
     assert_eq!(world.ask("A X 4"), "user for good");
-    // Proven paths stay open.
     assert_eq!(world.ask("A X 2!"), "proven");
 }
 
@@ -213,7 +209,6 @@ fn refusals_of_three_users_in_a_row_stop_the_applid() {
     assert_eq!(world.ask("D Y 1"), "send");
     world.answer("D Y 1", Outcome::Accepted);
     world.wait(60);
-    // One ticket of one user is tried.
     assert_eq!(world.ask("D X 2"), "send");
     assert_eq!(world.ask("E X 2"), "applid");
     world.answer("D X 2", Outcome::Refused);
@@ -308,7 +303,6 @@ fn tickets_without_an_answer_slow_a_user_down_but_stop_nobody() {
     world.answer("B X 1", Outcome::Accepted);
     // The key is now known to be right. So tickets without an answer stop nothing.
     assert_eq!(world.ask("A X 1"), "send");
-    // A ticket that never left the gateway does not count.
     let mut world = World::new();
     for _ in 0..10 {
         assert_eq!(world.ask("A X 1"), "send");
@@ -459,7 +453,6 @@ fn after_a_refusal_an_earlier_success_does_not_prove_the_key() {
     for (name, want) in [("B", "send"), ("C", "send"), ("D", "wait for others")] {
         assert_eq!(world.ask(&format!("{name} X 1")), want, "{name}");
     }
-    // Tickets without an answer slow a user down.
     world.answer("B X 1", Outcome::Unknown);
     assert_eq!(world.ask("B X 1"), "send");
     world.answer("B X 1", Outcome::Unknown);

@@ -81,11 +81,10 @@ static NEW_PEM: LazyLock<String> = LazyLock::new(|| {
 });
 /// A later key of [`IDP`], or the key of [`OTHER_IDP`] or of z/OSMF.
 static NEW_RSA: LazyLock<ProviderKey> = LazyLock::new(|| ProviderKey::rsa(&NEW_PEM, "new"));
-/// The key of the gateway.
 static OWN: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
-/// Sets members of an object. The value `null` removes a member.
+/// The value `null` removes a member.
 fn merge(object: &mut Value, members: Value) {
     for (name, value) in members.as_object().unwrap() {
         if value.is_null() {
@@ -144,7 +143,6 @@ fn verify(issuers: &TrustedIssuers, token: &str) -> Result<VerifiedToken, TokenE
     issuers.try_verify_now(token.as_bytes()).expect("the keys are fixed")
 }
 
-/// Returns the name of the user in a verified token, or the error.
 fn name(verified: Result<VerifiedToken, TokenError>) -> Result<String, TokenError> {
     verified.map(|verified| match verified {
         VerifiedToken::External(token) => match token.subject() {
@@ -340,7 +338,6 @@ fn only_the_values_that_are_needed_are_kept() {
         ("groups", "batch", json!({"groups": null}), Value::Null),
         ("groups", "1", json!({"groups": [1, true, ["1"], {"1": "1"}]}), Value::Null),
         ("groups", "batch", json!({"groups": {"batch": "batch"}}), Value::Null),
-        // A group whose name has a space is one group.
         ("groups", "batch", json!({"groups": "x batch"}), Value::Null),
         ("roles", "batch", json!({"roles": "x batch"}), Value::Null),
         ("roles", "x batch", json!({"roles": "x batch"}), json!(["x batch"])),
@@ -641,7 +638,6 @@ fn fetching(source: &Source) -> (TrustedIssuers, Arc<ManualClock>) {
     (TrustedIssuers::new(own).with_oidc(provider(IDP, keys)).unwrap(), clock)
 }
 
-/// Verifies a token as `AuthenticateLayer` does.
 async fn decide(issuers: &TrustedIssuers, token: &str) -> Result<String, TokenError> {
     name(match issuers.try_verify_now(token.as_bytes()) {
         Some(decided) => decided,
@@ -660,7 +656,7 @@ async fn a_new_key_is_fetched_when_its_first_token_arrives() {
     let old = token(&RSA, Alg::RS256, &lasting("old"));
     assert_eq!(decide(&issuers, &old).await.unwrap(), "old");
     assert_eq!(source.calls(), 1);
-    // The token is cached, so its verification needs no keys.
+    // The token is cached.
     assert!(issuers.try_verify_now(old.as_bytes()).unwrap().is_ok());
 
     // The provider rotates its keys. For 30 s after a fetch, a token with an unknown key is refused, and causes no
@@ -748,7 +744,7 @@ async fn the_last_good_keys_stay_if_a_fetch_fails() {
         clock.advance(Duration::from_secs(601));
         assert!(decide(&issuers, &fresh()).await.is_ok(), "{answer:?}");
         assert_eq!(source.calls(), calls + 2);
-        // Until 30 s after this attempt to fetch the keys, no token waits for another attempt.
+        // For 30 s after this attempt to fetch the keys, no token waits for another attempt.
         assert!(issuers.try_verify_now(fresh().as_bytes()).unwrap().is_ok());
     }
 }
@@ -987,8 +983,7 @@ async fn tokens_are_refused_after_their_key_has_lost_the_algorithm() {
     assert_eq!(decide(&issuers, &jane).await.unwrap_err(), TokenError::Signature);
 }
 
-/// PyJWT (a Python library) has created these tokens. So this test does not depend on how a Rust library interprets the
-/// standard.
+/// The Python library PyJWT has created these tokens.
 #[test]
 fn tokens_of_another_jwt_library_are_accepted_or_refused_correctly() {
     let vectors: Value = serde_json::from_str(include_str!("vectors/pyjwt.json")).unwrap();
@@ -1038,8 +1033,7 @@ impl AskIssuer for Asked {
     }
 }
 
-/// Returns a verifier of the tokens of API ML (key `RSA`) and of z/OSMF (key `NEW_RSA`), the two issuers that it asks,
-/// and its clock.
+/// Returns a verifier of the tokens of API ML (key `RSA`) and of z/OSMF (key `NEW_RSA`). It asks the two issuers.
 fn site() -> (TrustedIssuers, [Asked; 2], Arc<ManualClock>) {
     let (clock, asked) = (clock(), [Asked::new(), Asked::new()]);
     let check = |name, asked: &Asked| {
@@ -1247,7 +1241,7 @@ fn keys_that_cannot_verify_signatures_are_skipped() {
         let issuers = trusted([provider(IDP, fixed([&jwk, &*NEW_RSA]))]);
         assert!(verify(&issuers, &token(&NEW_RSA, Alg::RS256, &claims())).is_ok(), "{case}");
     }
-    // The verifier checks a token without a key id with at most 16 keys.
+    // If a token has no key id, the verifier tries at most 16 keys.
     let anonymous = RSA.with(json!({"kid": null}));
     let jane = token(&anonymous, Alg::RS256, &claims());
     for (others, is_good) in [(15, true), (16, false)] {
@@ -1255,7 +1249,6 @@ fn keys_that_cannot_verify_signatures_are_skipped() {
         let issuers = trusted([provider(IDP, fixed(keys))]);
         assert_eq!(verify(&issuers, &jane).is_ok(), is_good, "{others}");
     }
-    // Two keys may have the same id. The verifier tries both.
     let twin = NEW_RSA.with(json!({"kid": "rsa"}));
     let issuers = trusted([provider(IDP, fixed([&*RSA, &twin]))]);
     for key in [&*RSA, &twin] {
@@ -1281,7 +1274,7 @@ fn debug_shows_only_the_number_of_keys() {
     assert_eq!(shown, "IssuerKeys { keys: Some(1), fetched: false, .. }");
 }
 
-/// API ML, which records the texts of the tokens about which it is asked.
+/// API ML. It records each token about which it is asked.
 #[derive(Clone, Default)]
 struct Texts(Arc<Mutex<Vec<String>>>);
 

@@ -36,7 +36,6 @@ fn signed_with(header: &Header, claims: &Value) -> String {
     jsonwebtoken::encode(header, claims, &JSONWEBTOKEN_KEY).unwrap()
 }
 
-/// Returns the claims of a valid PAT.
 fn valid_claims() -> Value {
     json!({"sub": "user", "iat": NOW - 5, "exp": NOW + 5, "iss": "APIML_PAT", "scopes": ["a"]})
 }
@@ -50,7 +49,6 @@ fn with(new_claims: Value) -> Value {
     claims
 }
 
-/// Returns the claims of a valid PAT without `claim`.
 fn without(claim: &str) -> Value {
     let mut claims = valid_claims();
     claims.as_object_mut().unwrap().remove(claim);
@@ -313,7 +311,6 @@ fn valid_tokens_are_cached_until_they_expire() {
     let token = signed(&valid_claims());
     for _ in 0..3 {
         assert!(verifier.verify(&token).is_ok());
-        // A further character after the signature makes the token invalid.
         assert!(verifier.verify(&format!("{token}A")).is_err());
         let (header, rest) = token.split_once('.').unwrap();
         let (_, signature) = rest.split_once('.').unwrap();
@@ -583,7 +580,6 @@ fn a_pat_verifies_with_and_without_prefix_and_is_cached_once() {
     assert_eq!(plain.fingerprint(), TokenFingerprint::of(plain.expose()));
 
     let login = issuer.login_token(&user, "x").unwrap();
-    // A login token never has a prefix.
     assert!(prefixed.login_token(&user, "x").unwrap().expose().starts_with("ey"));
     let long_login = super::super::pat_form::prefixed(login.expose(), &login.fingerprint());
 

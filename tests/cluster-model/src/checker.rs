@@ -1,7 +1,7 @@
 //! Explores the states of a model by a breadth-first search.
 //!
-//! The crate `stateright` also does this. It is not used here for two reasons. Its web server cannot be switched off.
-//! It would add 13 crates, some of which have had no release for years.
+//! The crate `stateright` also does this, but it has two disadvantages. Its web server cannot be switched off. It would
+//! add 13 crates, and some of them have had no release for years.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ pub trait Model {
     /// A state. The checker treats two states with the same hash as one state. With 100 million states, the probability
     /// that two different states have the same hash is less than 1 in 3,000.
     type State: Clone + Hash;
-    /// A step.
+    /// A step from one state to another.
     type Step: Copy + Debug;
 
     /// Returns the first state.
@@ -42,12 +42,12 @@ pub enum Outcome {
     },
     /// A sequence of steps leads to a problem. No shorter sequence does.
     Problem {
-        /// The problem.
+        /// The text of [`Model::problem`].
         problem: String,
-        /// The steps.
+        /// The steps from the first state to the problem.
         steps: Vec<String>,
     },
-    /// The search has stopped, because it has found more states than the maximum.
+    /// The search has found more states than the maximum.
     TooManyStates {
         /// All states that can be reached within this number of steps were explored.
         depth: usize,
@@ -60,7 +60,7 @@ type Hashes<S> = HashMap<u64, Option<(u64, S)>, BuildHasherDefault<AlreadyHashed
 /// has found more than `max_states` states.
 pub fn check<M: Model>(model: &M, max_states: usize) -> Outcome {
     let first = model.first();
-    // For each state, the state before it and the step between them.
+    // For each state: the state before it, and the step from that state to this one.
     let mut seen: Hashes<M::Step> = HashMap::default();
     seen.insert(hash(&first), None);
     let (mut level, mut steps, mut depth) = (vec![first], Vec::new(), 0);

@@ -7,52 +7,50 @@
 //! - Nodes. Each node has its file, its session with a server, its lease, and the leases of the other nodes that it has
 //!   seen.
 //! - Servers, each with the image, the log, the leases and the term. The current server may lose data. A stale or empty
-//!   replica may become the new server while some nodes still use the old server.
-//! - Requests and replies that are late or lost. If a reply is lost, the request has already changed the server. A node
-//!   that is slow, paused or cut off takes no steps. In the model, time can pass before any step, so the model contains
-//!   all such cases. [`Rule::UnionsArePrompt`] is the only exception.
-//! - Time in ticks. All clocks have the same speed. The clocks `CLOCK_BOOTTIME` of real machines differ slightly in
-//!   speed. The program allows for this by a margin, which the model does not need.
+//!   replica may replace it. Then some nodes may still use the old server.
+//! - Requests and replies that are late or lost. If a reply is lost, the request has already changed the server. In the
+//!   model, time can pass before any step of a node. So the model contains all cases in which a node is slow, paused or
+//!   cut off. Only [`Rule::UnionsArePrompt`] limits this time.
+//! - Time in ticks. All clocks have the same speed. The clocks of real machines (`CLOCK_BOOTTIME`) differ slightly in
+//!   speed. So the program adds a margin, which the model does not need.
 //!
 //! # What the model does not contain
-//! - Evictions, salts and rules with the current time (`RuleOfNow`).
+//! - Evictions and salts of revocations, and revocation rules with the current time (`RuleOfNow`).
 //! - A machine whose clock stops while it is paused.
 //! - More than one process with the name of a node.
 
 use crate::checker::Model;
 
-/// The maximum number of nodes.
 const NODES: usize = 3;
 
-/// The maximum number of revocations.
 const REVOCATIONS: usize = 2;
 
 /// A rule of the protocol, or an assumption about servers and nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// A lease runs from the time at which its renewal was sent.
+    /// A lease begins when the node sends the renewal, and not when the reply arrives.
     LeaseRunsFromSending,
-    /// A lease counts only when the node has applied the log up to the position in the reply.
+    /// A node uses a lease only after it has applied the log up to the position in the reply.
     LeaseNeedsAppliedLog,
     /// In the first lease time after a node has seen a new term, the node confirms no revocation.
     BarrierWaitsInNewTerm,
-    /// A node publishes all its revocations when the term has changed. This is a *union*.
+    /// After a change of the term, a node publishes all its revocations. This is a *union*.
     Union,
     /// A node that has no lease when it joins a new term waits for the unions of the other nodes.
     WaitForUnionOfOthers,
-    /// A node first needs a lease in a term. Only then does it write to its file that it follows this term. So if a node
-    /// is killed while it waits, it waits again after its restart.
+    /// A node first needs a lease in a term. Only then does it write to its file that it follows this term. So if a
+    /// node is killed while it waits, it waits again after its restart.
     WaitSurvivesRestart,
-    /// A barrier waits for a silent node until the lease of this node has not changed for a lease time. Then the node
-    /// counts as dead, and the barrier no longer waits for it.
+    /// A barrier waits for each node. If the lease of a node has not changed for a lease time, the node counts as dead,
+    /// and the barrier no longer waits for it.
     DeadNodesAreWaitedFor,
     /// A barrier uses a list of leases only if the server that returns it can still write. A replaced server answers
     /// reads, but its list lacks the nodes that use the new server.
     BarrierAsksWriter,
     /// Assumption: a replaced server accepts no writes (`min-replicas-to-write`).
     OldServerRefusesWrites,
-    /// Assumption: after a loss of data, no tick passes until each confirmed revocation is on the current server again,
-    /// or at a node that follows the log of this server.
+    /// Assumption: after a loss of data, no tick passes before each confirmed revocation is again on the current
+    /// server, or at a node that follows the log of this server.
     UnionsArePrompt,
 }
 
@@ -65,15 +63,15 @@ pub struct Cluster {
     pub revocations: u8,
     /// The duration of a lease, in ticks.
     pub lease: u8,
-    /// The maximum number of times that the current server loses data or is replaced by a replica.
+    /// The maximum number of losses of data: the current server loses data, or a replica replaces it.
     pub losses: u8,
     /// Whether a replica may replace the server.
     pub has_replica: bool,
-    /// The maximum number of times that a node is killed and started again.
+    /// The maximum number of crashes: a node is killed and started again.
     pub crashes: u8,
-    /// The maximum number of ticks. `None` for any number.
+    /// The maximum number of ticks. `None` means no maximum.
     pub ticks: Option<u8>,
-    /// The rule that is switched off.
+    /// The rule that the model does not apply.
     pub broken: Option<Rule>,
 }
 
@@ -129,7 +127,7 @@ struct Node {
     session: Option<Session>,
     /// The reply to the last renewal, until the node uses it.
     reply: Option<Reply>,
-    /// The last term in which the node had a lease. The file also contains this term.
+    /// The last term in which the node had a lease, as in the file of the node.
     followed: u8,
     /// For each other node, the state of its lease as this node has seen it.
     seen: [Seen; NODES],
@@ -141,7 +139,7 @@ struct Session {
     server: u8,
     term: u8,
     phase: Phase,
-    /// The time since the node joined the term in this session. It stops at the largest value that has an effect.
+    /// The time since the node joined the term in this session, up to the largest value that has an effect.
     term_age: u8,
     /// Whether the node waits for the unions of other nodes before it uses a lease.
     waits: bool,
@@ -170,12 +168,12 @@ impl Session {
 /// The reply to a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Reply {
-    /// The time since the request was sent. In the model, the server stores the lease when the request is sent. The
-    /// model needs no case in which the server stores the lease later: the lease of the node runs from the sending in
-    /// any case.
+    /// The time since the request was sent. In the model, the server stores the lease at that time. The lease of the
+    /// node begins at that time, even if a real server stores it later. So the model needs no case in which the server
+    /// stores it later.
     age: u8,
     last: u8,
-    /// Whether the server has the lease of another node that has not yet read the image.
+    /// Whether the server has a lease of another node, and that node has not yet read the image.
     others_are_joining: bool,
 }
 
@@ -229,10 +227,10 @@ impl Server {
     }
 }
 
-/// A step of the model.
+/// A step of the protocol, of a client or of the environment.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// A unit of time passes.
+    /// One tick of time passes.
     Tick,
     /// A client revokes a token at a node.
     Store {
@@ -264,7 +262,7 @@ pub enum Step {
     /// The node gets the reply to its renewal and uses it. Before, it must have applied the log up to the position in
     /// the reply ([`Rule::LeaseNeedsAppliedLog`]).
     UseReply(u8),
-    /// A node whose client waits reads the leases. It answers the client if the barrier is over.
+    /// A node whose client waits for an answer reads the leases. If the barrier is over, the node answers the client.
     ReadLeases(u8),
     /// The node is killed and started again.
     Crash(u8),
@@ -598,14 +596,13 @@ impl Cluster {
         let others_are_joining = self.others(usize::from(node)).any(is_joining);
         let reply = Reply { age: 0, last: server.len, others_are_joining };
         state.node(node).reply = Some(reply);
-        // In the program, a lease has a number that each renewal changes. The model has no such number, so it marks the
-        // lease as changed for each other node here.
+        // In the program, each renewal changes a number in the lease. The model has no such number. Instead, it marks
+        // the lease as changed for each other node.
         for other in self.others(usize::from(node)) {
             state.nodes[other].seen[usize::from(node)] = Seen::Changed;
         }
     }
 
-    /// Reads the leases at a node, and answers each waiting client whose barrier is over.
     fn read_leases(&self, state: &mut State, node: u8) {
         let Some((session, server)) = state.connected(node) else { return };
         if !server.can_write && self.applies(Rule::BarrierAsksWriter) {

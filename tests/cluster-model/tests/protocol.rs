@@ -19,7 +19,7 @@ const SMALL: Cluster = Cluster {
     broken: None,
 };
 
-/// The maximum number of states. Without this limit, an error in the model could fill the memory.
+/// Without this limit, an error in the model could fill the memory.
 const MAX_STATES: usize = 20_000_000;
 
 /// The environment variable that adds larger models. They need minutes and gigabytes.
@@ -32,7 +32,6 @@ fn assert_correct(name: &str, model: &Cluster) {
     }
 }
 
-/// Asserts that the model has no problem within the maximum number of states.
 fn assert_correct_as_far_as_explored(name: &str, model: &Cluster) {
     match check(model, MAX_STATES) {
         Outcome::TooManyStates { depth } => println!("{name}: explored to depth {depth}"),
@@ -102,13 +101,12 @@ fn a_barrier_must_not_ask_a_replaced_server() {
     assert_needed(Rule::BarrierAsksWriter, &SMALL);
 }
 
-/// Shows a limit of the protocol: a replaced server must refuse writes.
 #[test]
 fn the_protocol_fails_if_a_replaced_server_accepts_writes() {
     assert_needed(Rule::OldServerRefusesWrites, &SMALL);
 }
 
-/// Shows a limit of the protocol: after a loss of data, the nodes that have the data must come back in time.
+/// After a loss of data, the nodes that have the data must come back in time.
 #[test]
 fn the_protocol_fails_if_unions_are_late() {
     assert_needed(Rule::UnionsArePrompt, &SMALL);

@@ -15,8 +15,8 @@ const SECRET: &[u8] = b"a secret of the application, for its own sessions";
 
 #[test]
 fn the_application_and_tower_passticket_sign_and_verify() {
-    // The first use of jsonwebtoken determines the backend. In this test, the application uses it first. In the test in
-    // `ours_first.rs`, `tower-passticket` uses it first.
+    // The first use of jsonwebtoken determines the backend. Here, the application uses it first. In `ours_first.rs`,
+    // `tower-passticket` uses it first.
     let claims = json!({ "sub": "jane", "exp": 4_000_000_000_u64 });
     assert_eq!(read_session(&session(&claims, SECRET).unwrap(), SECRET).unwrap(), claims);
 

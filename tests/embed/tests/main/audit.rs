@@ -48,8 +48,7 @@ impl AuditSink for Siem {
     }
 }
 
-/// Maps a certificate to a user by the organizational unit in its subject. It waits, as a look-up in another system
-/// would.
+/// Maps a certificate to a user by the organizational unit in its subject. It simulates a look-up in another system.
 struct ByUnit;
 
 impl IdentityMapper for ByUnit {

@@ -21,7 +21,6 @@ use tower_passticket::{
 
 const PREFIX: &str = "/zaas/api/v1/auth";
 
-/// A login provider of the application.
 struct Directory;
 
 impl LoginProvider for Directory {
@@ -122,7 +121,6 @@ async fn the_auth_api_is_served_below_a_custom_prefix() -> Result<(), Box<dyn Er
     let unknown = ask(&router, Method::GET, "/zaas/api/v1/auth/unknown", None, "").await?;
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
     assert!(message(&unknown)?.starts_with("ZWEAO404E "), "{}", message(&unknown)?);
-    // The default prefix is not served.
     let default = ask(&router, Method::POST, "/gateway/api/v1/auth/login", None, credentials);
     assert_eq!(default.await?.status(), StatusCode::NOT_FOUND);
     Ok(())

@@ -32,10 +32,8 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// How long the test waits for the response.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An audit sink that keeps the client address of each record.
 #[derive(Default)]
 struct Peers(Mutex<Vec<Option<SocketAddr>>>);
 

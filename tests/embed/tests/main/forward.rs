@@ -119,7 +119,6 @@ async fn forward_works_under_cors_timeout_and_trace_layers() {
     assert_eq!(body(response).await, "api");
 }
 
-/// A certificate authority of the application.
 struct Authority {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
@@ -173,8 +172,7 @@ async fn a_client_certificate_verified_by_a_custom_tls_config_is_in_the_request(
     let (listener, address) = listener().await;
     tokio::spawn(Server::https(listener, tls).run(whoami, pending()));
 
-    // The client of this listener is a gateway. In one case, the gateway has a client certificate. In the other case,
-    // it has none.
+    // The client of this listener is a gateway with or without a client certificate.
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

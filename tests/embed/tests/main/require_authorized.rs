@@ -1,7 +1,6 @@
 //! An application adds its own handlers behind the layers of `tower-passticket`. `RequireAuthorizedLayer` refuses
-//! requests that are not authorized, so that no handler is called for them (docs/decisions.md#d40). There is one
-//! exception: with `with_bypass_allowed`, the layer calls the handler for routes with the scheme `Bypass` (no
-//! authentication).
+//! requests that are not authorized, so that no handler is called for them (docs/decisions.md#d40). With
+//! `with_bypass_allowed`, the layer also permits requests on routes with the scheme `Bypass` (no authentication).
 
 use axum::{
     Extension, Router,
@@ -53,7 +52,6 @@ fn handlers() -> Router {
         .route("/extractor", get(|User(user): User| async move { user.user().to_string() }))
 }
 
-/// Adds the layers that authenticate and authorize a client on `route`.
 fn authenticated(router: Router, route: Route) -> Router {
     let authenticator = Authenticator::new(test_util::verifier())
         .with_personal_access_tokens(RevocationIndex::default());

@@ -133,7 +133,6 @@ impl RevocationStore for SqliteStore {
     }
 }
 
-/// The issuer and the verifier of a gateway.
 struct Tokens {
     issuer: TokenIssuer,
     verifier: Rs256Verifier,
@@ -184,7 +183,7 @@ async fn revocations_in_sqlite_survive_a_restart() {
     for revocation in [
         Revocation::Token { token: TokenFingerprint::of(revoked[0].expose()), expires_at },
         Revocation::User { user: UserId::new("TWO").unwrap(), up_to },
-        // This rule has an earlier time than the rule above, which it must not replace.
+        // This rule must not replace the rule above, whose time is later.
         Revocation::User { user: UserId::new("TWO").unwrap(), up_to: Timestamp::from_secs(0) },
         Revocation::Service { service, up_to },
     ] {

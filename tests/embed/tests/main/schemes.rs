@@ -151,8 +151,7 @@ async fn each_route_has_its_own_scheme_and_audit_event() {
 async fn a_client_cannot_set_a_reserved_header() {
     let request = Request::get("/keyed/x").header("x-api-key", "forged");
     let (received, response, records) = exchange(request.body(Body::default()).unwrap()).await;
-    // The request has no credential, so the scheme is not called. The request is then forwarded without the header of
-    // the scheme.
+    // The request has no credential. It is forwarded without the header of the scheme.
     assert!(response.headers().contains_key(&X_ZOWE_AUTH_FAILURE));
     assert!(!received.contains_key("x-api-key"));
     assert!(records.is_empty());

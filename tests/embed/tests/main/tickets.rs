@@ -66,7 +66,7 @@ fn certificate(common_name: &str) -> PeerCertificate {
     PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
 }
 
-/// Returns all layers with these providers, and a service that returns the headers of its request.
+/// Returns a service that returns the headers of its request, behind all layers.
 fn gateway(
     tickets: Arc<dyn PassTicketGenerator>,
     mapper: Arc<dyn IdentityMapper>,

@@ -43,8 +43,7 @@ fn request(token: &str) -> Request<Body> {
         .unwrap()
 }
 
-/// Sends `token` to a gateway that has only a public key, and so cannot issue tokens. Returns the status of the
-/// response.
+/// Sends `token` to a gateway that has only a public key. Returns the status.
 async fn verify_only(key: VerifyingKey, token: &str) -> u16 {
     let layer = AuthenticateLayer::new(Authenticator::new(Rs256Verifier::new(key)));
     let service = ServiceBuilder::new().layer(layer).service(service_fn(
@@ -177,14 +176,12 @@ fn add_groups(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// Returns the headers of the request.
 async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let mut response = Response::new(Body::default());
     *response.headers_mut() = request.headers().clone();
     Ok(response)
 }
 
-/// Returns the user of the PassTicket that the service received.
 fn user_of(response: &Response<Body>) -> String {
     let basic = response.headers()[AUTHORIZATION].to_str().unwrap();
     let basic = BASE64_STANDARD.decode(basic.strip_prefix("Basic ").unwrap()).unwrap();

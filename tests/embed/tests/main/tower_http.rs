@@ -136,7 +136,6 @@ async fn tower_http_layers_work_around_forward() {
         .layer(auth_layers)
         .service(Forward::new(connector(), ForwardTimeouts::default()));
     let token = test_util::login_token("USER");
-    // Nothing listens at the address of the service.
     assert_eq!(inside.oneshot(get(&token)).await.unwrap().status(), 503);
     assert_eq!(outside.oneshot(get(&token)).await.unwrap().status(), 503);
 }
