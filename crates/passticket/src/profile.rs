@@ -79,7 +79,6 @@ pub enum Replay {
 /// ```
 pub struct KeyProfile {
     applid: Applid,
-    
     qualifier: Option<Box<Qualifier>>,
     key: KeySchedule,
     window: Duration,
@@ -869,7 +868,6 @@ mod tests {
         );
     }
 
-    
     #[derive(Debug)]
     struct Source {
         key: KeyProfile,

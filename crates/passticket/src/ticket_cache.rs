@@ -40,7 +40,6 @@ impl TicketCache {
         self.0.insert((*user, *profile.applid()), (at.as_secs(), ticket));
     }
 
-
     pub(super) fn forget(&self, user: &UserId, applid: &Applid) {
         self.0.remove(&(*user, *applid));
     }
@@ -68,7 +67,6 @@ mod tests {
     use crate::{Algorithm, KeySourceError, Replay};
 
     impl TicketCache {
-
         fn get_or_generate(
             &self,
             profile: &KeyProfile,

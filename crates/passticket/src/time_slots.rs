@@ -150,8 +150,8 @@ impl TimeSlots {
         self.state().are_handed_over = false;
     }
 
-    /// Ends the effect of [`hand_over`](Self::hand_over), if the other process may have reserved slots up to `now`.
-    /// This process reserves only slots after `now`. Call this only if the other process has ended.
+    /// Does the same as [`take_back`](Self::take_back), but this process then reserves only slots after `now`. Call
+    /// this if the other process has ended, but may have reserved slots up to `now`.
     pub(super) fn take_back_after(&self, now: Timestamp) {
         let mut state = self.state();
         state.are_handed_over = false;

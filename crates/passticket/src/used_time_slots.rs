@@ -11,7 +11,6 @@ pub(super) const PAIRS: usize = 100_000;
 
 pub(super) type Pair = (UserId, Applid);
 
-
 const VERSION: &str = "1";
 
 /// The time slots that a process has used, as

@@ -32,7 +32,6 @@ pub struct FakeApiml {
 
 #[derive(Debug, Default)]
 struct State {
-    
     valid: HashSet<String>,
 }
 

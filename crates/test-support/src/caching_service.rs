@@ -15,7 +15,6 @@ use crate::{
     pki::{Clients, Identity, SERVER},
 };
 
-
 const MAX_QUERY_KEYS: usize = 66;
 
 /// How the service stores lists. This depends on its release.

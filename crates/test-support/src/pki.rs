@@ -21,7 +21,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 /// An RSA key of 2048 bits that signs tokens.
 pub const SIGNING_KEY: &str = include_str!("../pki/signing.key");
 
-/// An RSA key of 2048 bits that differs from [`SIGNING_KEY`]. It signs the tokens of other issuers.
+/// Another RSA key of 2048 bits. A verifier that trusts only [`SIGNING_KEY`] refuses tokens of this key.
 pub const OTHER_SIGNING_KEY: &str = include_str!("../pki/other-signing.key");
 
 /// The certificate of a server at `localhost`, signed by [`Authority::trusted`].

@@ -57,7 +57,6 @@ pub struct FakeZosmf {
 struct State {
     users: HashMap<String, (String, UserState)>,
     tokens: Tokens,
-    
     valid: HashSet<String>,
     issued: u32,
     /// The key profile of the PassTickets that z/OSMF accepts as passwords. With `None`, it accepts no PassTicket.
