@@ -27,7 +27,6 @@ pub const DEFAULT_ENHANCED_WINDOW: Duration = Duration::from_secs(60);
 /// as if the window were 600 s.
 pub const MAX_WINDOW: Duration = Duration::from_secs(600);
 
-/// Returns the alphabet of an enhanced algorithm, or `None` for the legacy algorithm.
 const fn alphabet(algorithm: Algorithm) -> Option<EnhancedType> {
     match algorithm {
         Algorithm::Legacy => None,
@@ -86,7 +85,8 @@ pub struct KeyProfile {
     /// The value of [`with_reuse`](Self::with_reuse) in seconds, without the limits that [`reuse`](Self::reuse)
     /// applies.
     reuse_secs: u64,
-    /// The first second in which this key makes tickets. It is 0, except for the next key of another profile.
+    /// The first second in which this key makes tickets. It is 0, except in a profile that is the `next` of another
+    /// profile.
     since: u64,
     /// The key that replaces this key.
     next: Option<Box<Self>>,
@@ -303,7 +303,6 @@ impl KeyProfile {
         (now.abs_diff(next.since) <= overlap).then_some(other)
     }
 
-    /// Returns the first second in which this key makes tickets.
     pub(super) fn since(&self) -> u64 {
         self.since
     }
@@ -354,7 +353,6 @@ impl KeyProfile {
         }
     }
 
-    /// Returns whether the key may block the calling thread.
     pub(super) fn may_block(&self) -> bool {
         self.threads().is_some()
     }
@@ -368,8 +366,8 @@ impl KeyProfile {
     }
 
     /// Does the part of the computation that is the same for all tickets of one user. This saves 2 of the 8 DES blocks,
-    /// or 1 of the 7 HMACs, for each ticket after the first. This computation uses only the key of `self`. So for the
-    /// tickets of a [next key](Self::with_next_key), it saves nothing.
+    /// or 1 of the 7 HMACs, for each ticket after the first. For the tickets of a [next key](Self::with_next_key), this
+    /// saves nothing, because only the key of `self` is used.
     ///
     /// # Errors
     /// [`KeySourceError`] if the [`KeySource`] of the profile fails. There is no error if the key is in memory.

@@ -5,7 +5,6 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
-/// The number of characters of a PassTicket.
 pub(super) const LEN: usize = 8;
 
 /// A PassTicket. It has eight characters of `A-Z a-z 0-9 - _` and is used in place of a password.

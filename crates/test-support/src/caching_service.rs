@@ -36,7 +36,6 @@ pub struct CachingStore {
     /// The key-value records of API ML's partition.
     records: BTreeMap<String, String>,
     lists: BTreeMap<String, BTreeMap<String, String>>,
-    /// The lifetimes of the entries that were written with a lifetime.
     lifetimes: BTreeMap<String, i64>,
     /// The service drops this number of the next writes to lists, but answers as if they had succeeded.
     pub drops: usize,

@@ -3,7 +3,6 @@
 /// The password of each file, except [`KEYTOOL_OPEN_TRUST`].
 pub const PASSWORD: &str = "secret-of-the-tests";
 
-/// Declares a constant with the content of each file in `key-stores/`.
 macro_rules! files {
     ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
         $($(#[$doc])* pub const $name: &[u8] = include_bytes!(concat!("../key-stores/", $file));)*
@@ -15,8 +14,8 @@ files! {
     OPENSSL = "openssl.p12";
     /// The content of [`OPENSSL`], in the format of older versions of OpenSSL.
     OPENSSL_LEGACY = "openssl-legacy.p12";
-    /// The certificate of the authority, made with OpenSSL. In keytool's files, an attribute marks a trusted
-    /// certificate. This file lacks this attribute.
+    /// The certificate of the authority, made with OpenSSL. It lacks the attribute with which keytool marks trusted
+    /// certificates.
     OPENSSL_TRUST = "openssl-trust.p12";
     /// The keys with the aliases `localhost` and `user`, made with keytool.
     KEYTOOL = "keytool.p12";

@@ -243,7 +243,6 @@ fn basic(request: &Request) -> Option<(String, String)> {
     Some((user.to_uppercase(), password.to_owned()))
 }
 
-/// Makes a JWT like those of z/OSMF. It is valid for eight hours.
 fn jwt(user: &str, id: u32) -> String {
     let now = SystemClock.now().as_secs();
     let claims = json!({
@@ -253,7 +252,6 @@ fn jwt(user: &str, id: u32) -> String {
     jws::sign(pki::OTHER_SIGNING_KEY, &json!({"alg": "RS256"}), &claims)
 }
 
-/// Returns the public key of [`pki::OTHER_SIGNING_KEY`] as a JWK.
 fn jwk() -> Value {
     let mut jwk = jws::jwk(pki::OTHER_SIGNING_KEY);
     (jwk["alg"], jwk["use"]) = ("RS256".into(), "sig".into());
