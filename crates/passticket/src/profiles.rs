@@ -20,8 +20,8 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub struct KeyProfiles(Arc<Index>);
 
-// An attacker who chooses the keys of these maps could make many of them collide, because the hash function is not safe
-// against this. But the operator chooses the APPLIDs and the users in these maps.
+// The hash function is fast, but an attacker who chooses the keys of a map could make many of them collide. Here, the
+// operator chooses the keys: the APPLIDs and the users.
 #[derive(Debug, Default)]
 struct Index {
     all: Vec<Arc<KeyProfile>>,

@@ -24,9 +24,9 @@ const SPARE_SECS: u64 = 60;
 /// Reserves time slots for each pair of user and APPLID.
 ///
 /// No slot of a pair is reserved twice. With [`StartSecond::Skipped`], all slots are later than the second in which
-/// this process started. A previous process used no slot that is later than the end of this process. So if the clock is
-/// not set back between the two processes, they never use the same slot. After [`continue_from`](Self::continue_from),
-/// this process also uses slots that the other process left unused.
+/// this process started. A previous process used only slots up to the time of its own end. So if the clock is not set
+/// back between the two processes, they never use the same slot. After [`continue_from`](Self::continue_from), this
+/// process also uses slots that the other process left unused.
 pub(super) struct TimeSlots {
     /// The maximum number of pairs in a generation of [`Reserved`].
     pairs: usize,
@@ -551,7 +551,7 @@ mod tests {
             prop_assert!(state.current.len() <= pairs && state.previous.len() <= pairs);
         }
 
-        /// The clock only goes forward in this test. If it were set back, requests could be refused.
+        /// The clock only goes forward in this test.
         #[test]
         fn one_request_per_second_is_never_refused(
             steps in prop::collection::vec((1..200_u64, 0..3_u64), 1..100),

@@ -43,8 +43,8 @@ impl Running {
     }
 
     fn start_after(commands: &str, program: &str, args: &[&str]) -> Self {
-        // If a program exceeds a limit of file sizes, the signal SIGXFSZ kills it. The program inherits from this shell
-        // that it ignores the signal. So it gets a write error instead.
+        // If a program exceeds a limit of file sizes, the signal SIGXFSZ usually kills it. This shell ignores the
+        // signal, and the program inherits this. So the program gets a write error instead.
         let mut child = Command::new("sh")
             .args(["-c", &format!(r#"trap '' XFSZ; {commands} exec "$0" "$@""#), program])
             .args(args)
