@@ -19,7 +19,7 @@ use crate::clock::Timestamp;
 /// clock. In RACF (IBM's security product for z/OS), this window cannot be changed.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 
-/// The default of [`KeyProfile::with_window`] for enhanced tickets. It is the default of the operand `TIMEOUT` in RACF.
+/// The default of [`KeyProfile::with_window`] for enhanced tickets. RACF has the same default: `TIMEOUT(60)`.
 pub const DEFAULT_ENHANCED_WINDOW: Duration = Duration::from_secs(60);
 
 /// The longest window that RACF has: 600 s for legacy tickets, and `TIMEOUT(600)` for enhanced tickets. If the
@@ -27,7 +27,6 @@ pub const DEFAULT_ENHANCED_WINDOW: Duration = Duration::from_secs(60);
 /// as if the window were 600 s.
 pub const MAX_WINDOW: Duration = Duration::from_secs(600);
 
-/// Returns the alphabet of an enhanced algorithm, or `None` for the legacy algorithm.
 const fn alphabet(algorithm: Algorithm) -> Option<EnhancedType> {
     match algorithm {
         Algorithm::Legacy => None,
@@ -38,11 +37,12 @@ const fn alphabet(algorithm: Algorithm) -> Option<EnhancedType> {
 
 /// Whether the evaluating system, such as z/OS with RACF, accepts a PassTicket more than once.
 ///
-/// This matters because the algorithms give the same ticket for the same user, APPLID and second.
+/// The algorithms give the same ticket for the same user, APPLID and second. So if the system accepts each ticket only
+/// once, a user can log on to an APPLID only once for each second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Replay {
     /// The system accepts each ticket only once. This is the default of RACF. With this setting, a
-    /// [`LocalGenerator`](super::LocalGenerator) makes each ticket only once, which limits the number of tickets.
+    /// [`LocalGenerator`](super::LocalGenerator) makes at most one ticket for each user, APPLID and second.
     #[default]
     Protected,
     /// The system accepts a ticket any number of times within the window. In RACF, this setting is `APPLDATA('NO REPLAY
@@ -55,9 +55,9 @@ pub enum Replay {
 /// The key of one APPLID, and the settings for making and evaluating tickets with it. RACF keeps the key and the
 /// settings in a profile of class `PTKTDATA`.
 ///
-/// The key schedule (of DES or HMAC) is computed once, when the profile is made. It is wiped when the profile is
-/// dropped, and `Debug` does not show it. [`from_source`](Self::from_source) is for a key that stays outside of this
-/// process.
+/// The profile does not store the key, but the key schedule of DES or HMAC that it computes from the key. When the
+/// profile is dropped, the key schedule is wiped. `Debug` does not show it. If the key must stay outside of this
+/// process, use [`from_source`](Self::from_source).
 ///
 /// ```
 /// use std::time::Duration;
@@ -78,7 +78,6 @@ pub enum Replay {
 /// ```
 pub struct KeyProfile {
     applid: Applid,
-    /// The qualifier is boxed, because most profiles have no qualifier.
     qualifier: Option<Box<Qualifier>>,
     key: KeySchedule,
     window: Duration,
@@ -86,14 +85,14 @@ pub struct KeyProfile {
     /// The value of [`with_reuse`](Self::with_reuse) in seconds, without the limits that [`reuse`](Self::reuse)
     /// applies.
     reuse_secs: u64,
-    /// The first second in which this key makes tickets. It is 0, except for the next key of another profile.
+    /// The first second in which this key makes tickets. It is 0, except in a profile that is the `next` of another
+    /// profile.
     since: u64,
-    /// The key that replaces this key. It is boxed, because most profiles have no next key.
+    /// The key that replaces this key.
     next: Option<Box<Self>>,
 }
 
-/// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. Keys in memory have
-/// variants of their own, so that their use needs no call through a trait object.
+/// Keys in memory are boxed. Otherwise, each move of a profile would leave a copy of its key in memory.
 enum KeySchedule {
     Legacy(Box<Schedule>),
     Enhanced(Box<KeyedMac>, EnhancedType),
@@ -187,8 +186,7 @@ impl KeyProfile {
         self
     }
 
-    /// Returns the users that the profile is for. Returns `None` if the profile has no
-    /// [qualifier](Self::with_qualifier).
+    /// Returns the [qualifier](Self::with_qualifier) of the profile, if it has one.
     pub fn qualifier(&self) -> Option<&Qualifier> {
         self.qualifier.as_deref()
     }
@@ -201,15 +199,15 @@ impl KeyProfile {
         parts.into_iter().flatten().collect::<Vec<_>>().join(".")
     }
 
-    /// Sets for how long a [`LocalGenerator`](super::LocalGenerator) with a
-    /// [ticket cache](super::LocalGenerator::with_ticket_cache) gives a user the same ticket again. Only the whole
-    /// seconds of `reuse` count. The default is zero: a ticket is used within its second only.
+    /// Sets for how long a [`LocalGenerator`](super::LocalGenerator) with a [ticket
+    /// cache](super::LocalGenerator::with_ticket_cache) gives a user the same ticket again. Only the whole seconds of
+    /// `reuse` count. The default is zero: the generator gives the same ticket again only within the same second.
     ///
-    /// RACF compares each ticket with the user's password first, which may be expensive. RACF may check
-    /// a ticket faster if it has accepted this ticket before. So fewer different tickets can mean less work for RACF.
-    /// The price: it is more likely that a ticket that an attacker finds in a log or a dump is still valid.
+    /// RACF compares each ticket with the user's password first, which may be expensive. If RACF has accepted a ticket
+    /// before, it may check this ticket faster. So a reuse time can save work for RACF. But an attacker who finds a
+    /// ticket in a log or a dump can use it for longer.
     ///
-    /// With [`Replay::Protected`], this setting has no effect, because the second use of a ticket would count as a
+    /// With [`Replay::Protected`], this setting has no effect, because RACF counts the second use of a ticket as a
     /// wrong password. With [`Replay::Allowed`], the time is limited to a [quarter of the window](Self::max_reuse).
     #[must_use]
     pub fn with_reuse(mut self, reuse: Duration) -> Self {
@@ -220,7 +218,8 @@ impl KeyProfile {
         self
     }
 
-    /// Returns for how long a ticket is used again: the value of [`with_reuse`](Self::with_reuse), within its limits.
+    /// Returns for how long a ticket is used again. With [`Replay::Protected`], this is zero. With [`Replay::Allowed`],
+    /// it is the value of [`with_reuse`](Self::with_reuse) or [`max_reuse`](Self::max_reuse), whichever is shorter.
     pub fn reuse(&self) -> Duration {
         match self.replay {
             Replay::Protected => Duration::ZERO,
@@ -230,8 +229,7 @@ impl KeyProfile {
 
     /// Returns the longest possible [`reuse`](Self::reuse): a quarter of the window or of [`MAX_WINDOW`], whichever is
     /// shorter. The rest of the window allows for the transport to the service and for differences between the clocks.
-    /// The value for a [next key](Self::next_key) can differ
-    /// from this value.
+    /// A [next key](Self::next_key) has its own window, so its longest reuse can differ.
     pub fn max_reuse(&self) -> Duration {
         Duration::from_secs(self.making_window().as_secs() / 4)
     }
@@ -239,17 +237,16 @@ impl KeyProfile {
     /// Replaces the key at the time `from`. Only the whole seconds of `from` count.
     ///
     /// The new key, its algorithm and its window are those of `next`. The APPLID, the replay protection and the reuse
-    /// are those of `self` for both keys. The profile that [`next_key`](Self::next_key) returns has no qualifier, but
-    /// [`KeyProfiles`](super::KeyProfiles) uses both keys for the users of the qualifier of `self`. A next key of
-    /// `next` is dropped.
+    /// are those of `self` for both keys. A qualifier of `next` and a next key of `next` are dropped. In
+    /// [`KeyProfiles`](super::KeyProfiles), both keys are for the users of the qualifier of `self`.
     ///
-    /// From the time `from` on, a [`LocalGenerator`](super::LocalGenerator) makes each ticket with the new key, even a
-    /// ticket for an earlier second. [`generate`](Self::generate) chooses the key by the second of the ticket.
+    /// When its clock has reached `from`, a [`LocalGenerator`](super::LocalGenerator) makes all tickets with the new
+    /// key, even a ticket for a second before `from`. [`generate`](Self::generate) chooses the key by the second of the
+    /// ticket.
     ///
-    /// [`evaluate`](Self::evaluate) accepts tickets of both keys while the difference between its time `now` and `from`
-    /// is at most the longer one of the two windows. The overlap is needed because the clock of the system that makes
-    /// the tickets may differ from the clock of the evaluating system, and because a ticket needs time to arrive.
-    /// Before and after the overlap, only one key is accepted.
+    /// If the difference between `now` and `from` is at most the longer one of the two windows,
+    /// [`evaluate`](Self::evaluate) accepts tickets of both keys. Otherwise, it accepts tickets of only one key. There
+    /// are two reasons to accept both: the clocks of the two systems may differ, and a ticket needs time to arrive.
     ///
     /// ```
     /// use std::time::Duration;
@@ -296,8 +293,8 @@ impl KeyProfile {
         }
     }
 
-    /// At the time `now`, only the key of [`at`](Self::at) makes tickets, but tickets of the other key may also be
-    /// accepted. Returns the profile with the other key, if its tickets are accepted at this time.
+    /// Only the key of [`at`](Self::at) makes tickets at the time `now`. If [`evaluate`](Self::evaluate) also accepts
+    /// tickets of the other key at this time, returns the profile with the other key.
     fn also_accepted_at(&self, now: Timestamp) -> Option<&Self> {
         let next = self.next.as_deref()?;
         let now = now.as_secs();
@@ -306,7 +303,6 @@ impl KeyProfile {
         (now.abs_diff(next.since) <= overlap).then_some(other)
     }
 
-    /// Returns the first second in which this key makes tickets.
     pub(super) fn since(&self) -> u64 {
         self.since
     }
@@ -357,22 +353,21 @@ impl KeyProfile {
         }
     }
 
-    /// Returns whether the key may block the calling thread.
     pub(super) fn may_block(&self) -> bool {
         self.threads().is_some()
     }
 
-    /// Returns how old the time slot of a ticket may be when the ticket is made: half of the window. This limit is for
-    /// a key that may block the calling thread. When the time slot was reserved, it was at most a quarter of the window
-    /// old. Another quarter is for the wait for the key. The other half is for the transport to the service and for
+    /// Returns the maximum age of a time slot at the time when the ticket is made: half of the window. This limit is
+    /// for a key that may block the calling thread. At its reservation, a time slot is at most a quarter of the window
+    /// old. The wait for the key may take another quarter. The other half is for the transport to the service and for
     /// differences between the clocks.
     pub(super) fn max_age_when_made(&self) -> Duration {
         Duration::from_secs(self.making_window().as_secs() / 2)
     }
 
     /// Does the part of the computation that is the same for all tickets of one user. This saves 2 of the 8 DES blocks,
-    /// or 1 of the 7 HMACs, for each ticket after the first. It saves nothing for the tickets of a
-    /// [next key](Self::with_next_key).
+    /// or 1 of the 7 HMACs, for each ticket after the first. For the tickets of a [next key](Self::with_next_key), this
+    /// saves nothing, because only the key of `self` is used.
     ///
     /// # Errors
     /// [`KeySourceError`] if the [`KeySource`] of the profile fails. There is no error if the key is in memory.
@@ -380,7 +375,6 @@ impl KeyProfile {
         Ok(UserTickets { profile: self, user: *user, pair: self.pair(user)? })
     }
 
-    /// Does the part of the computation that is the same for all tickets that this key makes for `user`.
     fn pair(&self, user: &UserId) -> Result<Pair<'_>, KeySourceError> {
         let applid = &self.applid;
         Ok(match &self.key {
@@ -408,9 +402,9 @@ impl KeyProfile {
     /// for an earlier second with the key of the current time, choose the key first: `profile.at(now).generate(user,
     /// earlier)`.
     ///
-    /// For the same user and the same second, this method gives the same ticket, with or without replay protection. If
-    /// the application has replay protection, the caller must choose a new second for each ticket, as
-    /// [`LocalGenerator`](super::LocalGenerator) does.
+    /// For the same user and the same second, this method always gives the same ticket. If the application has replay
+    /// protection, the caller must choose a new second for each ticket. [`LocalGenerator`](super::LocalGenerator) does
+    /// this.
     ///
     /// # Errors
     /// [`KeySourceError`] if the [`KeySource`] of the profile fails. There is no error if the key is in memory.
@@ -420,9 +414,9 @@ impl KeyProfile {
 
     /// Checks a ticket that a client has sent for `user`.
     ///
-    /// This method computes the time of the ticket from its characters, and does not try all times of the window. So it
-    /// costs as much as generating a ticket. While the tickets of a [next key](Self::with_next_key) are also accepted,
-    /// it may cost up to twice as much.
+    /// This method computes the time of the ticket from its characters, and does not try all times of the window. So to
+    /// evaluate a ticket costs as much as to generate one. If the first key refuses a ticket while the tickets of a
+    /// [next key](Self::with_next_key) are also accepted, it costs twice as much.
     ///
     /// With [`Algorithm::Legacy`] and [`Algorithm::EnhancedUpper`], lower case counts as upper case, because z/OS
     /// converts passwords to upper case. A legacy ticket contains only the low 32 bits of its time. Of the times with
@@ -445,8 +439,8 @@ impl KeyProfile {
         self.or_second_key(evaluated, user, ticket, now)
     }
 
-    /// `result` is the result with the key that makes tickets at the time `now`. If this key has refused the ticket,
-    /// and tickets of both keys are accepted at this time, evaluates the ticket with the second key.
+    /// `result` is the result with the key that makes tickets at the time `now`. If it is a refusal, and tickets of the
+    /// other key are also accepted at this time, evaluates the ticket with the other key.
     fn or_second_key(
         &self,
         result: Result<Evaluated, Refusal>,
@@ -480,8 +474,6 @@ impl fmt::Debug for KeyProfile {
 }
 
 /// A [`KeyProfile`] for one user, to make or check several tickets of this user.
-///
-/// The part of the computation that is the same for all tickets of this user is already done.
 pub struct UserTickets<'a> {
     profile: &'a KeyProfile,
     user: UserId,
@@ -614,14 +606,13 @@ impl Evaluated {
 }
 
 fn age_secs(generated_at: Timestamp, now: Timestamp) -> i64 {
-    // A timestamp is a number of milliseconds in 64 bits. So its number of seconds never reaches
-    // the sign bit.
+    // A timestamp counts milliseconds in 64 bits. So its seconds fit into an `i64`.
     now.as_secs().cast_signed() - generated_at.as_secs().cast_signed()
 }
 
-/// A ticket whose time is at most this far outside of the window is probably late, or a clock is wrong. A clock that
-/// shows local time instead of UTC is wrong by up to 14 hours. If the user, the APPLID or the key is wrong, the
-/// computed time is random. Of the random times with 32 bits, fewer than one in 20,000 are within this distance.
+/// If the time of a ticket is at most this far outside of the window, the ticket is probably late, or a clock is wrong.
+/// A clock that shows local time instead of UTC is wrong by up to 14 hours. If the user, the APPLID or the key is
+/// wrong, the computed time is random. Fewer than one in 20,000 random times of 32 bits are so near to the window.
 const PLAUSIBLE_SECS: u64 = 24 * 60 * 60;
 
 /// The reason why a ticket is not accepted.
@@ -649,7 +640,7 @@ pub enum Refusal {
          compare user, APPLID and key with those of the system that made the PassTicket"
     )]
     OtherKey,
-    /// A [`KeySource`] of the profile failed, so the ticket was not checked with the key of this source.
+    /// The ticket was not checked with one of the keys, because the [`KeySource`] of this key failed.
     #[error(transparent)]
     KeyUnavailable(#[from] KeySourceError),
     /// The time of the ticket is outside of the window.
@@ -661,7 +652,7 @@ pub enum Refusal {
     )]
     #[non_exhaustive]
     OutsideWindow {
-        /// The second that the ticket is for.
+        /// The second that the ticket was made for.
         generated_at: Timestamp,
         /// The time of the evaluation.
         now: Timestamp,
@@ -672,7 +663,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Returns the more informative refusal of a ticket that was evaluated with two keys. [`Self::KeyUnavailable`]
-    /// takes precedence, because the ticket was then not fully checked.
+    /// takes precedence, because the ticket may be valid for the key that failed.
     fn most_telling(self, other: Self) -> Self {
         let rank = |refusal: &Self| match refusal {
             Self::KeyUnavailable(_) => 3,
@@ -684,8 +675,7 @@ impl Refusal {
     }
 }
 
-/// Returns the age of a ticket as text. If the time of the ticket is in the future, the text contains the time until
-/// then.
+/// Returns the age of a ticket as text, such as `5 s old`, or `5 s ahead` if its time is in the future.
 fn offset(generated_at: Timestamp, now: Timestamp) -> String {
     match age_secs(generated_at, now) {
         age @ 0.. => format!("{age} s old"),
@@ -844,7 +834,7 @@ mod tests {
         let cases = [
             Case { now: NOW + 601, window: 600, plausible: true },
             Case { now: NOW - 601, window: 600, plausible: true },
-            // These clocks show the local time of Auckland or Honolulu instead of UTC.
+            // `now` is the local time of Auckland or Honolulu instead of UTC.
             Case { now: NOW + 13 * 3600, window: 600, plausible: true },
             Case { now: NOW - 10 * 3600, window: 600, plausible: true },
             Case { now: NOW + DAY, window: 0, plausible: true },
@@ -876,7 +866,6 @@ mod tests {
         );
     }
 
-    /// A key source with a key in memory. A test can make it fail.
     #[derive(Debug)]
     struct Source {
         key: KeyProfile,
@@ -1107,7 +1096,6 @@ mod tests {
         "[A-Za-z0-9#@$]{1,8}"
     }
 
-    /// Returns an algorithm and a key for it.
     fn algorithm_and_key() -> impl Strategy<Value = (Algorithm, Vec<u8>)> {
         let enhanced = || prop::collection::vec(any::<u8>(), 32..=256);
         prop_oneof![
@@ -1117,7 +1105,7 @@ mod tests {
         ]
     }
 
-    /// Seconds since 1970. Many of these times are near 2106, when the 32 bits of the legacy time wrap around.
+    /// Seconds since 1970. Many are near the second in the year 2106 when the 32 bits of the legacy time wrap around.
     fn time() -> impl Strategy<Value = u64> {
         const WRAP: u64 = 1 << 32;
         prop_oneof![0..WRAP, WRAP - 2000..WRAP + 2000, 0..1_u64 << 40]
@@ -1169,7 +1157,7 @@ mod tests {
             prop_assert_eq!(both.evaluate(&user, &ticket, there).unwrap().generated_at(), slot);
         }
 
-        /// The window is zero, so a random time is accepted in at most one of 2^32 cases.
+        /// The window is zero. So with a wrong user, APPLID or key, a ticket is accepted in at most one of 2^32 cases.
         #[test]
         fn a_ticket_is_refused_with_another_text_user_applid_or_key(
             (algorithm, mut key) in algorithm_and_key(),

@@ -20,15 +20,13 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub struct KeyProfiles(Arc<Index>);
 
-// The hash function is fast, but not safe for entries that an attacker chooses: the attacker could make many entries
-// collide. The APPLIDs and the users in these maps come from the operator, and not from clients, so this function is
-// safe here.
+// The hash function is fast, but an attacker who chooses the keys of a map could make many of them collide. Here, the
+// operator chooses the keys: the APPLIDs and the users.
 #[derive(Debug, Default)]
 struct Index {
     all: Vec<Arc<KeyProfile>>,
     unqualified: HashMap<Applid, Arc<KeyProfile>, RandomState>,
-    /// For each APPLID and each user with qualified profiles of this APPLID, the one of these profiles that takes
-    /// precedence.
+    /// For a user with several qualified profiles of an APPLID, the profile that takes precedence.
     qualified: HashMap<(Applid, UserId), Arc<KeyProfile>, RandomState>,
     /// [`Replay::Allowed`] only if all profiles of the APPLID allow replay.
     replay: HashMap<Applid, Replay, RandomState>,
@@ -71,8 +69,8 @@ impl KeyProfiles {
         Ok(Self(Arc::new(index)))
     }
 
-    /// Returns the profile of an APPLID without a qualifier, if there is one. This profile is for all users of the
-    /// APPLID that have no qualified profile.
+    /// Returns the profile of an APPLID that has no qualifier, if there is one. It is for all users of the APPLID that
+    /// have no qualified profile.
     pub fn get(&self, applid: &Applid) -> Option<&Arc<KeyProfile>> {
         self.0.unqualified.get(applid)
     }
@@ -80,9 +78,8 @@ impl KeyProfiles {
     /// Returns the profile of an APPLID for a user, if there is one. The function looks for profiles in this order, and
     /// returns the first one that exists: user and group, user, group, APPLID without a qualifier.
     ///
-    /// RACF looks for profiles in the same order. There is one difference: if a ticket does not match the key of a
-    /// qualified profile, RACF also tries the key of the profile without a qualifier. This function returns only one
-    /// profile.
+    /// RACF looks for profiles in the same order. But if a ticket does not match the key of a qualified profile, RACF
+    /// also tries the key of the profile without a qualifier.
     pub fn find(&self, user: &UserId, applid: &Applid) -> Option<&Arc<KeyProfile>> {
         if !self.0.qualified.is_empty()
             && let Some(profile) = self.0.qualified.get(&(*applid, *user))
@@ -121,8 +118,8 @@ impl KeyProfiles {
 }
 
 impl Index {
-    /// Makes `profile` the profile of the users in `qualifier`. A user keeps a profile that takes precedence over
-    /// `profile`.
+    /// Makes `profile` the profile of the users in `qualifier`, except for users who have a profile that takes
+    /// precedence.
     fn qualify(&mut self, profile: &Arc<KeyProfile>, qualifier: &Qualifier) {
         for user in qualifier.users() {
             match self.qualified.entry((*profile.applid(), *user)) {
@@ -140,8 +137,8 @@ impl Index {
     }
 }
 
-/// Checks that the users of a qualifier are in no other group of the same APPLID. `groups` contains the group of each
-/// user in the profiles that were checked before. The function adds the users of this qualifier to `groups`.
+/// Checks that the users of a qualifier are in no other group of the same APPLID, and adds them to `groups`. `groups`
+/// contains the group of each user in the profiles that were checked before.
 fn check_groups(
     applid: Applid,
     qualifier: &Qualifier,
@@ -275,7 +272,7 @@ mod tests {
                 ("CAT", "A", Some("A.G.CAT")),
                 ("DAN", "A", Some("A")),
                 ("DAN", "B", Some("B.DAN")),
-                // Without a profile of the APPLID, other users have no key.
+                // APPLID `B` has only the profile of `DAN`.
                 ("ANN", "B", None),
                 ("ANN", "C", None),
             ] {

@@ -16,8 +16,8 @@ use super::names::{GroupName, UserId};
 /// | `APPLID.GROUP` | [`Group`](Self::Group) |
 /// | `APPLID` | no qualifier |
 ///
-/// RACF knows the group with which a user logs on. It is the default group of the user, or a group that the application
-/// names. This crate does not know the groups of users. So a qualifier with a group also contains the users.
+/// A user logs on with one group: the default group of the user, or a group that the application names. RACF knows this
+/// group, but this crate does not. So [`Group`](Self::Group) also contains the users of the group.
 ///
 /// ```
 /// use passticket::{
@@ -37,7 +37,7 @@ use super::names::{GroupName, UserId};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Qualifier {
-    /// One user. The group with which the user logs on does not matter.
+    /// One user, with any group.
     User(UserId),
     /// The users of a group.
     Group {

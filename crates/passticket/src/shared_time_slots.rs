@@ -39,9 +39,8 @@ pub type SlotFuture = Pin<Box<dyn Future<Output = Result<SharedSlot, SharedSlotE
 /// }
 /// ```
 pub trait SharedTimeSlots: fmt::Debug + Send + Sync + 'static {
-    /// Reserves the earliest slot of the user and APPLID that meets these conditions: it is not reserved yet, it is not
-    /// before [`SlotRequest::not_before`], it is not after the current time of the store, and it is at most
-    /// [`SlotRequest::spare`] before the current time of the store.
+    /// Reserves the earliest free slot of the user and APPLID. The slot must not be before [`SlotRequest::not_before`].
+    /// It must not be after the current time of the store, and not more than [`SlotRequest::spare`] before this time.
     ///
     /// The future must have a time limit of its own, because the caller sets none.
     fn reserve(&self, request: SlotRequest) -> SlotFuture;
@@ -61,7 +60,7 @@ pub struct SlotRequest {
     pub user: UserId,
     /// The application of the ticket.
     pub applid: Applid,
-    /// For how long after its second an unused slot can be reserved.
+    /// The maximum age of the slot at the time of the reservation.
     pub spare: Duration,
     /// The first slot that can be reserved.
     pub not_before: Timestamp,
@@ -80,7 +79,7 @@ pub struct SharedSlot {
     /// The slot, in whole seconds.
     pub slot: Timestamp,
     /// The time of the store when it reserved the slot. If the clock of this process differs too much from this time,
-    /// the generator makes no ticket.
+    /// the generator makes no ticket for the slot.
     pub place_time: Timestamp,
 }
 

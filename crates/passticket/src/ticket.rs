@@ -1,18 +1,16 @@
-//! The type [`PassTicket`], and the check of its form.
+//! The type [`PassTicket`].
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
-/// The number of characters of a PassTicket.
 pub(super) const LEN: usize = 8;
 
 /// A PassTicket. It has eight characters of `A-Z a-z 0-9 - _` and is used in place of a password.
 ///
 /// A PassTicket is a secret. A dropped PassTicket is wiped from memory. Two PassTickets are compared in constant time.
-/// Only [`expose`](Self::expose) and [`expose_bytes`](Self::expose_bytes) give its characters. There is no `Display`,
-/// and `Debug` writes `PassTicket(..)`.
+/// Only [`expose`](Self::expose) and [`expose_bytes`](Self::expose_bytes) return the characters.
 ///
 /// ```
 /// use passticket::PassTicket;
@@ -39,7 +37,7 @@ impl PassTicket {
         if let Some(index) = text.chars().position(|c| !allowed(c)) {
             return Err(PassTicketError::Character { position: index + 1 });
         }
-        // All characters are ASCII, so each one is one byte.
+
         let bytes = text.as_bytes();
         bytes.try_into().map(Self).map_err(|_| PassTicketError::Length { found: bytes.len() })
     }
@@ -49,8 +47,7 @@ impl PassTicket {
         str::from_utf8(&self.0).expect("`parse` checks for ASCII, and the alphabets are ASCII")
     }
 
-    /// Creates a ticket from the text that an algorithm has made. The caller must make sure that all characters belong
-    /// to the alphabet of the algorithm, which is ASCII. This function does not check it.
+    /// Creates a ticket without a check. All bytes must be ASCII, because [`expose`](Self::expose) panics otherwise.
     pub(super) const fn from_alphabet(ascii: [u8; LEN]) -> Self {
         Self(ascii)
     }
@@ -81,7 +78,7 @@ impl fmt::Debug for PassTicket {
     }
 }
 
-/// The reason why a text does not have the form of a PassTicket. The error does not contain the text.
+/// The reason why a text does not have the form of a PassTicket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PassTicketError {
@@ -92,7 +89,7 @@ pub enum PassTicketError {
         /// The number of characters found.
         found: usize,
     },
-    /// The text has a character that is not one of `A-Z a-z 0-9 - _`.
+    /// A character is not one of `A-Z a-z 0-9 - _`.
     #[error("character {position} is not allowed; a PassTicket has only A-Z a-z 0-9 - _")]
     #[non_exhaustive]
     Character {

@@ -1,6 +1,5 @@
-//! A cache of the current PassTickets. Several requests of a user in the same second get the same ticket, so the ticket
-//! is computed only once. If the profile has a reuse time, later requests also get this ticket, until the reuse time
-//! ends.
+//! A cache of PassTickets. If a user makes several requests in the same second, all of them get the same ticket. With a
+//! reuse time, the requests in this time also get this ticket.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -17,8 +16,8 @@ impl TicketCache {
         Self(Cache::new(pairs.get()))
     }
 
-    /// Returns the ticket in the cache if it is still used at the time `now`, and if the key of `profile` has made it.
-    /// `profile` must have the key that makes tickets at the time `now`.
+    /// Returns the ticket in the cache, unless its reuse time has ended or the key has changed since. `profile` must
+    /// have the key that makes tickets at the time `now`.
     pub(super) fn get(
         &self,
         profile: &KeyProfile,
@@ -30,7 +29,7 @@ impl TicketCache {
         (at >= profile.since() && is_current(at, now.as_secs(), reuse_secs)).then_some(ticket)
     }
 
-    /// Keeps the ticket that the key of `profile` has made for the second `at`.
+    /// Stores the ticket that the key of `profile` has made for the second `at`.
     pub(super) fn insert(
         &self,
         profile: &KeyProfile,
@@ -41,14 +40,13 @@ impl TicketCache {
         self.0.insert((*user, *profile.applid()), (at.as_secs(), ticket));
     }
 
-    /// Forgets the ticket of this user and APPLID.
     pub(super) fn forget(&self, user: &UserId, applid: &Applid) {
         self.0.remove(&(*user, *applid));
     }
 }
 
-/// Returns whether the ticket of the second `at` is still used in the second `now`. If the clock was set back, `at` can
-/// be later than `now`. In this case, the ticket is not used.
+/// Returns whether a ticket that was made for the second `at` may be used again in the second `now`. If the clock was
+/// set back, `at` can be later than `now`. In this case, the ticket must not be used.
 const fn is_current(at: u64, now: u64, reuse_secs: u64) -> bool {
     at == now || at < now && now - at < reuse_secs
 }
@@ -69,7 +67,6 @@ mod tests {
     use crate::{Algorithm, KeySourceError, Replay};
 
     impl TicketCache {
-        /// Returns the current ticket. If there is none, makes it.
         fn get_or_generate(
             &self,
             profile: &KeyProfile,

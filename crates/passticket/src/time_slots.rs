@@ -1,9 +1,8 @@
 //! Time slots for services with replay protection, which accept each ticket only once.
 //!
 //! A ticket depends only on the user, the APPLID (application name), the key and the second. So two different tickets
-//! of a user and APPLID need two different seconds. The second of a ticket is called its time slot. A ticket is valid
-//! for some time before and after its second. So if a slot of the recent past is unused, a ticket for this slot is
-//! still valid now.
+//! of a user and APPLID need two different seconds. The second of a ticket is called its time slot. A service accepts a
+//! ticket for some time after its time slot. So a ticket for an unused slot of the recent past is still valid now.
 
 use std::{
     collections::HashMap,
@@ -18,16 +17,16 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// For at most this many seconds, an unused time slot can still be used. So a user who made no requests before can make
-/// a burst of requests. One page of a web application needs this, because it makes dozens of requests.
+/// The maximum age in seconds of a time slot at its reservation. A user who made no requests in this time can make a
+/// burst of requests, because the slots are unused. One page of a web application makes dozens of requests.
 const SPARE_SECS: u64 = 60;
 
 /// Reserves time slots for each pair of user and APPLID.
 ///
 /// No slot of a pair is reserved twice. With [`StartSecond::Skipped`], all slots are later than the second in which
-/// this process started. A previous process used only slots up to the time at which it ended. So if the clock is not
-/// set back between the two processes, they never use the same slot. A process can also [continue](Self::continue_from)
-/// the slots of another process. It then also uses the slots that the other process left unused.
+/// this process started. A previous process used only slots up to the time of its own end. So if the clock is not set
+/// back between the two processes, they never use the same slot. After [`continue_from`](Self::continue_from), this
+/// process also uses slots that the other process left unused.
 pub(super) struct TimeSlots {
     /// The maximum number of pairs in a generation of [`Reserved`].
     pairs: usize,
@@ -38,7 +37,7 @@ pub(super) struct TimeSlots {
 /// previous one, and the old previous one is dropped. The slots of the dropped generation are too old to be reserved
 /// again.
 struct Reserved {
-    /// Whether this process has handed over its slots to another process. If it has, it reserves none.
+    /// Whether this process has handed over its slots to another process. In this case, this process reserves no slot.
     are_handed_over: bool,
     /// The first slot that can be reserved, in seconds since the epoch.
     first: u64,
@@ -47,7 +46,7 @@ struct Reserved {
     latest: u64,
     current: HashMap<Pair, u64>,
     previous: HashMap<Pair, u64>,
-    /// For each APPLID that had no replay protection until recently, the first slot that can be reserved. Tickets for
+    /// For each APPLID whose replay protection was turned on recently, the first slot that can be reserved. Tickets for
     /// earlier seconds may have been made without a reservation.
     first_of: HashMap<Applid, u64>,
 }
@@ -85,9 +84,8 @@ impl TimeSlots {
     }
 
     /// Reserves a slot for a ticket that is valid for `window` before and after its second. The slot is not later than
-    /// `now`. It is earlier than `now` by at most [`SPARE_SECS`], and by at most a quarter of the window. So at least
-    /// three quarters of the window remain for the time until the service checks the ticket, and for the difference
-    /// between the clocks.
+    /// `now`. Its age is at most [`SPARE_SECS`], and at most a quarter of the window. So at least three quarters of the
+    /// window remain for the transport to the service and for differences between the clocks.
     ///
     /// # Errors
     /// [`NoTimeSlot`] says why there is no slot.
@@ -152,16 +150,16 @@ impl TimeSlots {
         self.state().are_handed_over = false;
     }
 
-    /// Ends the effect of [`hand_over`](Self::hand_over): this process reserves slots again, but only slots after
-    /// `now`. Call this if the other process has ended, but may have reserved slots up to `now`.
+    /// Does the same as [`take_back`](Self::take_back), but this process then reserves only slots after `now`. Call
+    /// this if the other process has ended, but may have reserved slots up to `now`.
     pub(super) fn take_back_after(&self, now: Timestamp) {
         let mut state = self.state();
         state.are_handed_over = false;
         state.first = state.first.max(now.as_secs() + 1);
     }
 
-    /// From now on, this process reserves only slots after the latest second that it has seen. Another process may have
-    /// reserved earlier slots without the shared store.
+    /// From now on, this process reserves only slots after the latest second that it has seen. Call this if another
+    /// process may have reserved earlier slots without the shared store.
     pub(super) fn skip_to_latest(&self) {
         let mut state = self.state();
         state.first = state.first.max(state.latest + 1);
@@ -221,14 +219,13 @@ impl fmt::Debug for TimeSlots {
     }
 }
 
-/// Returns for how many seconds an unused slot can be used, if the tickets have this window.
+/// Returns the maximum age in seconds of a slot at its reservation, for tickets with this window.
 pub(super) fn spare_secs(window: Duration) -> u64 {
     SPARE_SECS.min(window.as_secs() / 4)
 }
 
-/// Returns the earliest slot of a pair that is unused and not too old. Returns an error if this slot is later than
-/// `now`. `last` is the last reserved slot of the pair. If this slot is before `latest - spare`, `last` may also be
-/// `None`, because the result is the same.
+/// Returns the earliest slot of a pair that is unused and not too old, or an error if this slot is later than `now`.
+/// `last` is the last reserved slot of the pair. A `last` before `latest - spare` has the same effect as `None`.
 fn next(
     last: Option<u64>,
     first: u64,
@@ -257,8 +254,8 @@ fn next(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoTimeSlot {
-    /// No time slot up to now is left. Each one is used, too old, or not available. For example, the second in which
-    /// the generator started is not available.
+    /// No time slot up to now is left. Each one is used, too old, or before the first one that the generator may use.
+    /// For example, the generator may not use the second in which it started.
     #[error(
         "PassTicket limit reached: with replay protection each user gets one ticket per second and \
          APPLID (burst {}); the next ticket is possible in {} s. If the security product allows \
@@ -267,14 +264,13 @@ pub enum NoTimeSlot {
         retry_after.as_secs()
     )]
     AllTaken {
-        /// How long unused time slots can be used.
+        /// The maximum age of a time slot when a ticket is made for it.
         spare: Duration,
-        /// The time until the next time slot. Usually, this is one second. If the clock was set back a little, it is
-        /// longer.
+        /// The time until the next time slot. It is one second, or longer if the clock was set back a little.
         retry_after: Duration,
     },
-    /// The clock of this machine was set back too far. The generator no longer knows which time slots it used at the
-    /// time that the clock shows now.
+    /// The clock of this machine was set back too far. The generator no longer knows which time slots near the new time
+    /// it has used.
     #[error(
         "the clock was set back by {} s; with replay protection no tickets are made until the clock \
          has caught up. If the clock was wrong before it was set back, restart this process",
@@ -516,7 +512,6 @@ mod tests {
         );
     }
 
-    /// Steps of the clock in seconds. Most steps are short. Some are long or go backwards.
     fn step() -> impl Strategy<Value = i64> {
         prop_oneof![8 => 0..3_i64, 2 => -90..120_i64, 1 => -5000..5000_i64]
     }
@@ -556,7 +551,7 @@ mod tests {
             prop_assert!(state.current.len() <= pairs && state.previous.len() <= pairs);
         }
 
-        /// The clock only goes forward in this test. If it were set back, requests could be refused.
+        /// The clock only goes forward in this test.
         #[test]
         fn one_request_per_second_is_never_refused(
             steps in prop::collection::vec((1..200_u64, 0..3_u64), 1..100),

@@ -1,24 +1,22 @@
-//! The used time slots (the seconds for which a process has made PassTickets) as text. A process sends this text to the
+//! The used time slots: the seconds for which a process has made PassTickets. A process sends them as text to the
 //! process that continues its work.
 
 use std::{fmt, str::FromStr};
 
 use super::{Applid, UserId};
 
-/// The maximum number of pairs of user and APPLID in each of the two generations of time slots (`time_slots.rs`). With
-/// this maximum, both generations together need about nine megabytes.
+/// The maximum number of pairs of user and APPLID in each of the two maps `current` and `previous`. With this number,
+/// both maps together need about nine megabytes.
 pub(super) const PAIRS: usize = 100_000;
 
 pub(super) type Pair = (UserId, Applid);
 
-/// The version of the text.
 const VERSION: &str = "1";
 
 /// The time slots that a process has used, as
 /// [`LocalGenerator::hand_over_time_slots`](super::LocalGenerator::hand_over_time_slots) returns them.
 ///
-/// `Display` and `FromStr` convert the slots to text and back. The text contains user ids and APPLIDs, but no tickets
-/// and no keys.
+/// The text of `Display` and `FromStr` contains user ids and APPLIDs, but no tickets and no keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UsedTimeSlots {
     pub(super) first: u64,

@@ -1,7 +1,7 @@
 //! Creates new keys and certificates in `pki/`: `cargo run -p test-support --example make-pki`.
 //!
-//! The compiler includes these files in the library `test-support`. So if a file is missing, this command does not
-//! compile. In this case, first create an empty file with the name of the missing file.
+//! The library `test-support` includes these files with `include_str!`. So if a file is missing, this command does not
+//! compile. In this case, first create an empty file with this name.
 
 use std::{error::Error, fs, path::Path};
 

@@ -32,7 +32,6 @@ pub struct FakeApiml {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The tokens that are valid.
     valid: HashSet<String>,
 }
 
@@ -51,8 +50,8 @@ impl FakeApiml {
         Self { fake: Fake::https(acceptor, handle).await, state }
     }
 
-    /// Issues a login token of `user`, which expires after eight hours. API ML accepts it until a logout or a call of
-    /// [`end`](Self::end).
+    /// Issues a login token of `user`, which expires after eight hours. A logout or [`end`](Self::end) makes it
+    /// invalid.
     pub fn login_token(&self, user: &str) -> String {
         self.issue(json!({"iss": "APIML", "sub": user, "dom": "security-domain"}))
     }
@@ -145,7 +144,6 @@ impl State {
     }
 }
 
-/// Returns the claims of a token that this fake has signed.
 fn claims(token: &str) -> Value {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 

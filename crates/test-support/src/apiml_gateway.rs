@@ -1,7 +1,7 @@
-//! A fake of the gateway of API ML (the API Mediation Layer of Zowe, an API gateway for z/OS). ZAAS is the
-//! authentication service of API ML. The fake sends the same requests to ZAAS as API ML's gateway, and handles the
-//! answers in the same way (docs/reference/zaas-endpoints.md#gateway). The requests are copies of recorded requests: a
-//! gateway of API ML 3.0 sent them to a server in the place of ZAAS.
+//! A fake of API ML's gateway. API ML is the API gateway for z/OS of the project Zowe, and ZAAS is its authentication
+//! service. The fake sends the same requests to ZAAS as API ML's gateway, and handles the answers in the same way
+//! (docs/reference/zaas-endpoints.md#gateway). The requests are copies of requests that a gateway of API ML 3.0 sent in
+//! a recording. In this file, "the gateway" means API ML's gateway.
 
 use std::net::SocketAddr;
 
@@ -14,8 +14,8 @@ use crate::{
     pki::{Authority, Identity},
 };
 
-/// The text that the gateway writes into `X-Zowe-Auth-Failure` if ZAAS makes no PassTicket, and if the answer of ZAAS
-/// has no header `X-Zowe-Auth-Failure`.
+/// The text that the gateway writes into `X-Zowe-Auth-Failure` if ZAAS makes no PassTicket, and sends no
+/// `X-Zowe-Auth-Failure` of its own.
 pub const NO_TICKET: &str =
     "ZWEAG141E The generation of the PassTicket failed. Reason: Invalid or missing authentication";
 
@@ -106,8 +106,7 @@ pub enum GatewayScheme<'a> {
     SafIdt(&'a str),
 }
 
-/// The reaction of the gateway to an answer of ZAAS: whether the gateway sends the request to the service, and with
-/// which credential.
+/// What the gateway does after an answer of ZAAS. "The answer" means the answer of ZAAS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reaction {
     /// The answer is 200: the service receives this header in place of the credentials of the client.
@@ -131,15 +130,15 @@ pub enum Reaction {
         /// The text.
         failure: String,
     },
-    /// The answer has any other status: the service receives no request. API ML 3.0 answers 200 with an empty body to
-    /// its client. Later releases answer 500 or 503.
+    /// The answer has any other status: the service receives no request. The client receives 200 with an empty body
+    /// from API ML 3.0, and 500 or 503 from later releases.
     NotForwarded {
         /// The status of the answer of ZAAS.
         status: u16,
     },
 }
 
-/// The answer to a request that the gateway has relayed to the auth API of ZAAS, as the client receives it.
+/// What the client receives for a request that the gateway has relayed to the auth API of ZAAS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relayed {
     /// The status.
@@ -201,8 +200,8 @@ impl ScriptedGateway {
             // The gateway sends an empty body without `Content-Length`.
             None => request.body(no_bytes()),
         };
-        // The gateway sends these two headers of the client and, below, some cookies. It sends no other header of the
-        // client, such as `X-Service-Id` or `Client-Cert`.
+        // The gateway sends only these two headers of the client, and some cookies (below). For example, it does not
+        // send `X-Service-Id` or `Client-Cert` of the client.
         let mut request =
             ["private-token", "authorization"].into_iter().fold(request, |it, name| {
                 client.values(name).fold(it, |it, value| it.header(name, value))
@@ -223,7 +222,7 @@ impl ScriptedGateway {
         request.send().await.unwrap()
     }
 
-    /// Routes a request of a client to `service`: asks ZAAS, and returns what the gateway then does.
+    /// Asks ZAAS for the credential of `service`, and returns what the gateway does after the answer.
     pub async fn route(
         &self,
         scheme: GatewayScheme<'_>,
@@ -304,8 +303,7 @@ impl ScriptedGateway {
     }
 }
 
-/// Returns the reaction to a 200 with this body. If the body has no credential, the reaction is [`Reaction::Unchanged`]
-/// with the text `default`.
+/// Returns the reaction to an answer with status 200. If its body has no credential, the failure is `default`.
 fn replaced(body: &Value, default: &str) -> Reaction {
     let text = |key: &str| body[key].as_str().map(str::to_owned);
     let token = text("token").unwrap_or_default();
@@ -323,8 +321,7 @@ fn replaced(body: &Value, default: &str) -> Reaction {
     }
 }
 
-/// Returns whether the gateway sends this cookie of its client to ZAAS. The name of the cookie may be in upper or lower
-/// case.
+/// Returns whether the gateway sends this cookie of its client to ZAAS.
 fn is_credential(cookie: &str) -> bool {
     let name = cookie.split('=').next().unwrap_or_default().to_ascii_lowercase();
     name == "personalaccesstoken"
@@ -337,7 +334,7 @@ fn encoded(certificate: Identity) -> String {
     BASE64_STANDARD.encode(certificate.certificate_der())
 }
 
-/// Returns an empty body of unknown length. The HTTP client sends it in chunks.
+/// Returns an empty body of unknown length, which `reqwest` sends with `Transfer-Encoding: chunked`.
 fn no_bytes() -> Body {
     Body::wrap_stream(NoBytes)
 }

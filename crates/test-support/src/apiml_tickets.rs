@@ -1,4 +1,4 @@
-//! A fake API ML (the API gateway of Zowe) with the endpoint that makes PassTickets, the one-time passwords of z/OS
+//! A fake API ML (the API gateway of Zowe) that makes PassTickets, the one-time passwords of z/OS
 //! (docs/reference/zowe-site.md#ticket-sources, call A).
 
 use std::ops::Deref;

@@ -1,6 +1,6 @@
 //! A fake of Zowe's Caching Service, in which API ML (the API gateway of Zowe) stores its revocations of Personal
-//! Access Tokens (docs/reference/zowe-site.md#caching-endpoints). API ML stores hashes of tokens, and computes each
-//! hash from a token and a random text, the salt.
+//! Access Tokens (docs/reference/zowe-site.md#caching-endpoints). To revoke a token, API ML stores a hash of the token
+//! and of a random text, the salt.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,6 @@ use crate::{
     pki::{Clients, Identity, SERVER},
 };
 
-/// The maximum number of keys in a call of `/cache-query`.
 const MAX_QUERY_KEYS: usize = 66;
 
 /// How the service stores lists. This depends on its release.
@@ -31,26 +30,25 @@ pub enum Layout {
 #[derive(Debug)]
 pub struct CachingStore {
     layout: Layout,
-    /// The certificate of API ML, as DER. Only a client with this certificate uses the partition (the data) of API ML.
-    /// If this is `None`, each client with a certificate uses this partition.
+    /// The certificate of API ML, as DER. Each client certificate has its own data, called a partition. `None` means
+    /// that all client certificates have the partition of API ML.
     api_ml: Option<Vec<u8>>,
     /// The key-value records of API ML's partition.
     records: BTreeMap<String, String>,
     lists: BTreeMap<String, BTreeMap<String, String>>,
-    /// The lifetimes of the entries that were written with a lifetime.
     lifetimes: BTreeMap<String, i64>,
-    /// The number of writes to lists that the service drops next. It answers these writes as if they had succeeded.
+    /// The service drops this number of the next writes to lists, but answers as if they had succeeded.
     pub drops: usize,
     /// Whether the storage is Infinispan. Other storages have no lists.
     pub is_infinispan: bool,
-    /// Whether API ML trusts the certificates of clients. If it does not, the answer to these clients is 403.
+    /// Whether API ML trusts the certificates of clients. If not, clients with a certificate receive the status 403.
     pub trusts_clients: bool,
     /// If set, all answers have this status.
     pub status: Option<u16>,
 }
 
 impl CachingStore {
-    /// Creates the data of a service without a salt. Each client with a certificate uses the partition of API ML.
+    /// Creates the data of a service, without a salt. All client certificates have the partition of API ML.
     pub fn new(layout: Layout) -> Self {
         Self {
             layout,
@@ -121,7 +119,7 @@ impl CachingStore {
             return message(400, "ZWECS136E");
         }
         if !is_api_ml {
-            // Each other client has a partition of its own, which is empty.
+            // In this fake, the partitions of other clients are always empty.
             return Self::new(self.layout).answer_api_ml(method, &segments, &body);
         }
         self.answer_api_ml(method, &segments, &body)
@@ -202,7 +200,7 @@ impl CachingStore {
     }
 }
 
-/// A fake Caching Service behind API ML's gateway. It serves only clients with a certificate of
+/// A fake Caching Service. It serves only clients with a certificate of
 /// [`Authority::trusted`](crate::pki::Authority::trusted).
 #[derive(Debug)]
 pub struct FakeCachingService {

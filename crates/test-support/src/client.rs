@@ -1,4 +1,4 @@
-//! An HTTP client for tests. It uses the crate `reqwest`, and not the client of `tower-passticket`.
+//! An HTTP client for tests. It does not use the client of `tower-passticket`, which is under test.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Certificate, Client, ClientBuilder};
@@ -14,8 +14,8 @@ pub fn client(authorities: &[u8]) -> ClientBuilder {
         .timeout(PATIENCE)
 }
 
-/// Returns the user and the password of a `Basic` header. The password may be a PassTicket (a one-time password of
-/// z/OS). `headers` is a JSON object with the headers of a request, in the form that the demo service returns.
+/// Returns the user and the password of the header `Authorization: Basic`. `headers` is a JSON object with the headers
+/// of a request, in the form that the demo service returns.
 pub fn basic(headers: &Value) -> (String, String) {
     let basic = headers["authorization"].as_str().unwrap().strip_prefix("Basic ").unwrap();
     let plain = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();

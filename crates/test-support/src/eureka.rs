@@ -44,7 +44,7 @@ impl Registration {
         Self { health_url: Some(url), ..self }
     }
 
-    /// Adds metadata.
+    /// Adds an entry of the metadata.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.metadata.insert(name.to_owned(), value.to_owned());
@@ -59,7 +59,7 @@ impl Registration {
             .with(&format!("apiml.routes.{id}.serviceUrl"), service_url)
     }
 
-    /// Adds the authentication scheme. Adds the APPLID (name of a z/OS application) if it is not empty.
+    /// Adds the authentication scheme and, unless it is empty, the APPLID (name of a z/OS application).
     #[must_use]
     pub fn with_scheme(self, scheme: &str, applid: &str) -> Self {
         let this = self.with("apiml.authentication.scheme", scheme);
@@ -98,9 +98,9 @@ impl Registration {
     }
 }
 
-/// A fake Eureka. It answers in JSON if the client sends `Accept: application/json`, and compresses this answer if the
-/// client sends `Accept-Encoding: gzip`. Its delta contains all changes since the start or the last call of
-/// [`forget_changes`](Self::forget_changes).
+/// A fake Eureka. It answers in JSON if the client sends `Accept: application/json`. It compresses this answer if the
+/// client also sends `Accept-Encoding: gzip`. `/eureka/apps/delta` returns all changes since the start or the last call
+/// of [`forget_changes`](Self::forget_changes).
 #[derive(Debug)]
 pub struct FakeEureka {
     fake: Fake,
@@ -153,7 +153,7 @@ impl FakeEureka {
         state.changes.push((instance, "DELETED"));
     }
 
-    /// Removes all earlier changes from the delta, as Eureka does after three minutes.
+    /// Removes all changes from `/eureka/apps/delta`. Eureka removes a change after three minutes.
     pub fn forget_changes(&self) {
         self.state().changes.clear();
     }
@@ -219,7 +219,7 @@ impl State {
     }
 }
 
-/// Compresses the body of an answer.
+/// Compresses the body with gzip.
 pub fn gzip(mut answer: Answer) -> Answer {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(&answer.body).unwrap();

@@ -1,5 +1,5 @@
-//! HTTPS servers for tests. A test chooses whether a server answers correctly, slowly, wrongly or not at all.
-//! `FakeApiml`, `FakeZosmf` and the fakes of other Zowe servers use them.
+//! An HTTPS server for tests, on which the fakes of Zowe servers are built. A test chooses whether the server answers
+//! correctly, slowly, wrongly or not at all.
 
 use std::{
     collections::VecDeque,
@@ -22,13 +22,13 @@ use crate::raw::{Step, listener, read_head, run_steps};
 /// A request to a [`Fake`].
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The method.
+    /// The method, as the client has sent it.
     pub method: String,
     /// The path, with the query string.
     pub path: String,
     /// The names of the headers, in lower case, and their values.
     pub headers: Vec<(String, String)>,
-    /// The body. A request without `Content-Length` has no body.
+    /// The body. It is empty if the request has no `Content-Length`.
     pub body: Vec<u8>,
     /// The client certificate of the connection, as DER. `None` if the client has not presented one.
     pub certificate: Option<Vec<u8>>,
@@ -73,7 +73,7 @@ impl Answer {
         Self { status, headers, body: body.to_string().into_bytes() }
     }
 
-    /// Creates a response with a text.
+    /// Creates a response with a plain text.
     pub fn text(status: u16, body: &str) -> Self {
         let headers = vec![("Content-Type", "text/plain".to_owned())];
         Self { status, headers, body: body.as_bytes().to_vec() }
@@ -141,8 +141,8 @@ impl Fake {
                     let (stream, _) = listener.accept().await.unwrap();
                     let (behaviours, requests) = (behaviours.clone(), requests.clone());
                     let (acceptor, handle) = (acceptor.clone(), handle.clone());
-                    // The server ignores the errors of a connection, because a test may use a client that closes its
-                    // connection early or refuses the certificate.
+                    // Errors are ignored, because a client under test may close its connection early or refuse the
+                    // certificate.
                     tokio::spawn(async move {
                         let _ =
                             connection(stream, acceptor, &behaviours, &requests, &*handle).await;
@@ -153,13 +153,12 @@ impl Fake {
         Self { address, behaviours, requests, accepting }
     }
 
-    /// Changes how the server behaves from the next request on.
+    /// Sets the behaviour for all requests from now on.
     pub fn behave(&self, behaviour: Behaviour) {
         self.behave_in_turn([], behaviour);
     }
 
-    /// Changes how the server behaves. Each behaviour in `next` applies to one of the next requests, and `then` applies
-    /// to all later requests.
+    /// Sets the behaviour for each of the next requests (`next`), and for all requests after them (`then`).
     pub fn behave_in_turn(&self, next: impl Into<VecDeque<Behaviour>>, then: Behaviour) {
         *self.behaviours.lock().unwrap() = Behaviours { next: next.into(), then };
     }

@@ -1,12 +1,10 @@
-//! Makes JSON Web Signatures without a JWT library. So the tests do not depend on how a library interprets the
-//! standard. A signature consists of two JSON texts in base64url and an RS256 signature of them.
+//! Signs JWTs without a JWT library, so that the tests do not depend on how a library interprets the standard.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use serde_json::{Value, json};
 
-/// Signs a token with the RSA key `pem`. The algorithm of the signature is RS256, even if the header contains another
-/// one.
+/// Signs a token with the RSA key `pem`. The signature is always RS256, whatever `alg` the header contains.
 pub fn sign(pem: &str, header: &Value, claims: &Value) -> String {
     let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", encode(header), encode(claims));

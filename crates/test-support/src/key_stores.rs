@@ -1,9 +1,8 @@
-//! Key stores and encrypted keys, made with OpenSSL and with keytool, a program of Java (`key-stores/README.md`).
+//! Key stores and encrypted keys. OpenSSL and keytool (a program of Java) made them, see `key-stores/README.md`.
 
 /// The password of each file, except [`KEYTOOL_OPEN_TRUST`].
 pub const PASSWORD: &str = "secret-of-the-tests";
 
-/// Declares a constant with the content of each file in `key-stores/`.
 macro_rules! files {
     ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
         $($(#[$doc])* pub const $name: &[u8] = include_bytes!(concat!("../key-stores/", $file));)*
@@ -15,12 +14,12 @@ files! {
     OPENSSL = "openssl.p12";
     /// The content of [`OPENSSL`], in the format of older versions of OpenSSL.
     OPENSSL_LEGACY = "openssl-legacy.p12";
-    /// The certificate of the authority, made with OpenSSL. It lacks the attribute with which Java marks a trusted
-    /// certificate.
+    /// The certificate of the authority, made with OpenSSL. It lacks the attribute with which keytool marks trusted
+    /// certificates.
     OPENSSL_TRUST = "openssl-trust.p12";
     /// The keys with the aliases `localhost` and `user`, made with keytool.
     KEYTOOL = "keytool.p12";
-    /// The certificate of the authority, made with keytool.
+    /// The certificate of the authority, made with keytool, with the password [`PASSWORD`].
     KEYTOOL_TRUST = "keytool-trust.p12";
     /// The certificate of the authority, made with keytool, without a password.
     KEYTOOL_OPEN_TRUST = "keytool-open-trust.p12";

@@ -1,8 +1,7 @@
-//! Helpers that the tests of all crates share: keys and certificates, services that send raw bytes, fakes of the
-//! servers of a Zowe installation, a real Redis, an HTTP client, and a runner for a program under test.
+//! Helpers for the tests of all crates, such as keys, certificates and fakes of the servers of a Zowe installation.
 //!
-//! This crate must not depend on `tower-passticket`. Otherwise, the unit tests of `tower-passticket` would contain two
-//! copies of each of its types, and the compiler would treat the copies as different types.
+//! This crate must not depend on `tower-passticket`. With this dependency, the unit tests of `tower-passticket` would
+//! contain two copies of each of its types, which the compiler treats as different types.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 

@@ -1,6 +1,7 @@
-//! Keys and certificates. The private keys are published, so **never trust these keys outside of tests.**
+//! Keys and certificates. The private keys are public, so **never trust these keys outside of tests.**
 //!
-//! The files in `pki/` are committed, because generating an RSA key takes a long time. The certificates are valid until
+//! The files in `pki/` are committed, because it takes a long time to generate an RSA key. The certificates are valid
+//! until
 //! 2126. `cargo run -p test-support --example make-pki` replaces these files.
 
 use std::sync::Arc;
@@ -20,8 +21,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 /// An RSA key of 2048 bits that signs tokens.
 pub const SIGNING_KEY: &str = include_str!("../pki/signing.key");
 
-/// An RSA key of 2048 bits that differs from [`SIGNING_KEY`]. A verifier that trusts only `SIGNING_KEY` refuses tokens
-/// of this key.
+/// Another RSA key of 2048 bits. A verifier that trusts only [`SIGNING_KEY`] refuses tokens of this key.
 pub const OTHER_SIGNING_KEY: &str = include_str!("../pki/other-signing.key");
 
 /// The certificate of a server at `localhost`, signed by [`Authority::trusted`].
@@ -65,7 +65,7 @@ impl Identity {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 
-    /// Returns a TLS acceptor that presents this certificate, and asks clients for a certificate.
+    /// Returns a TLS acceptor that presents this certificate, and asks clients for theirs.
     pub fn acceptor_of_clients(&self, clients: Clients) -> TlsAcceptor {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let roots = Arc::new(Authority::trusted().roots());
@@ -147,8 +147,8 @@ impl Authority {
         roots
     }
 
-    /// Returns a TLS connector that trusts only servers with a certificate of this authority. `alpn` is the list of
-    /// protocols that the connector offers.
+    /// Returns a TLS connector that trusts only servers with a certificate of this authority. It offers the protocols
+    /// in `alpn`.
     pub fn connector(&self, alpn: &[&[u8]]) -> TlsConnector {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -190,7 +190,6 @@ impl Authority {
     }
 }
 
-/// Returns the parameters of a certificate revocation list that is current and empty.
 fn revocation_list_params() -> CertificateRevocationListParams {
     CertificateRevocationListParams {
         this_update: date_time_ymd(2000, 1, 1),
@@ -245,7 +244,7 @@ mod tests {
     #[test]
     fn every_certificate_belongs_to_its_key() {
         for identity in [SERVER, USER, APIMTST] {
-            // This call checks that the key matches the certificate. If it does not match, `acceptor` panics.
+            // `acceptor` panics if the key does not match the certificate.
             identity.acceptor();
         }
         for authority in [Authority::trusted(), Authority::namesake(), Authority::stranger()] {

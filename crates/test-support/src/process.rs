@@ -32,7 +32,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `program` with the log level `debug`. The program must write its log to standard error.
+    /// Starts `program` with `RUST_LOG=debug`. The program must write its log to standard error.
     pub fn start(program: &str, args: &[&str]) -> Self {
         Self::start_after("", program, args)
     }
@@ -43,8 +43,8 @@ impl Running {
     }
 
     fn start_after(commands: &str, program: &str, args: &[&str]) -> Self {
-        // By default, the signal SIGXFSZ kills a program that exceeds a limit of file sizes. Here, the shell ignores
-        // this signal. The program inherits this setting, so it gets a write error instead.
+        // If a program exceeds a limit of file sizes, the signal SIGXFSZ usually kills it. This shell ignores the
+        // signal, and the program inherits this. So the program gets a write error instead.
         let mut child = Command::new("sh")
             .args(["-c", &format!(r#"trap '' XFSZ; {commands} exec "$0" "$@""#), program])
             .args(args)
@@ -117,7 +117,7 @@ impl Running {
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
-    /// Kills the program with SIGKILL. This is faster than [`signal`](Self::signal), which starts a process.
+    /// Kills the program with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
     }

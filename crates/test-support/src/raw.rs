@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Opens a listener on a free port of the loopback interface. Returns the listener and its address.
+/// Opens a listener on a free port of the loopback interface.
 pub async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -87,7 +87,7 @@ pub enum Step {
     LeaveUnread,
     /// Closes the sending side of the service's connection. The client can still send.
     ShutDown,
-    /// Keeps the connection open, and does nothing else. The steps after this one never run.
+    /// Keeps the connection open forever. The steps after this one never run.
     Stall,
 }
 
@@ -128,8 +128,7 @@ impl Scripted {
             let (steps, acceptor, sender) = (steps.clone(), acceptor.clone(), sender.clone());
             async move {
                 let result = connection(stream, acceptor, &steps).await;
-                // `send` fails only if the test has dropped the `Scripted`, and with it the receiver. Then no test
-                // needs the result.
+                // `send` fails only if the test has dropped the `Scripted`. Then it does not need the result.
                 let _ = sender.send(result);
             }
         })
@@ -157,8 +156,8 @@ async fn connection(
     acceptor: Option<TlsAcceptor>,
     steps: &[Step],
 ) -> io::Result<usize> {
-    // With this option, the kernel sends the bytes of each step immediately. Without it, the kernel could still hold
-    // bytes when a later step resets the connection, and would discard them.
+    // With this option, the kernel sends the bytes of each step immediately. Otherwise, a reset in a later step could
+    // discard bytes that the kernel has not sent yet.
     stream.set_nodelay(true)?;
     match acceptor {
         None => run_steps(&mut BufReader::new(stream), |stream| stream, steps).await,

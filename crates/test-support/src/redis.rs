@@ -1,8 +1,7 @@
-//! Starts real Redis servers: a primary, replicas and Sentinels. Sentinels monitor a primary. If the primary fails,
-//! they make a replica the new primary.
+//! Starts real Redis servers: a primary, replicas, and Sentinels, which make a replica the new primary if the primary
+//! fails.
 //!
-//! Each server has its own port on loopback and its own temporary directory. If a [`Redis`] or a [`Sentinel`] is
-//! dropped, its process ends.
+//! Each server has its own port on the loopback interface and its own temporary directory.
 
 use std::{
     fs,
@@ -72,8 +71,8 @@ impl RedisOptions {
         self
     }
 
-    /// Makes the server listen with TLS. [`Authority::trusted`] has issued its certificate, which is for `localhost`
-    /// and `127.0.0.1`.
+    /// Makes the server listen with TLS. Its certificate is for `localhost` and `127.0.0.1`, and [`Authority::trusted`]
+    /// has issued it.
     pub fn with_tls(self, clients: Clients) -> Self {
         Self { clients: Some(clients), ..self }
     }
@@ -93,7 +92,8 @@ impl RedisOptions {
         Redis { process: Process::start("redis-server", &options) }
     }
 
-    /// Starts a Sentinel that monitors `primary` under the name `main`. This Sentinel alone can start a failover.
+    /// Starts a Sentinel that monitors `primary` under the name `main`. It can start a failover without other
+    /// Sentinels.
     pub fn start_sentinel(&self, primary: &Redis) -> Sentinel {
         let monitor = format!("sentinel monitor main 127.0.0.1 {} 1", primary.port());
         let options = self
@@ -106,7 +106,7 @@ impl RedisOptions {
 }
 
 impl Redis {
-    /// Starts a server with the default settings, without persistence.
+    /// Starts a server without persistence and without TLS.
     pub fn start() -> Self {
         RedisOptions::default().start()
     }
@@ -146,7 +146,7 @@ impl Redis {
         self.run(&["FLUSHALL"]).ok();
     }
 
-    /// Closes the connections of clients. Connections of replicas and of subscribers to channels stay open.
+    /// Closes the connections of clients, except for replicas and for subscribers to channels.
     pub fn close_connections(&self) {
         self.run(&["CLIENT", "KILL", "TYPE", "normal"]).ok();
     }
@@ -223,8 +223,8 @@ impl Sentinel {
     }
 }
 
-/// Calls `is_done` until it returns `true`. Panics if this takes longer than [`PATIENCE`]. `what` names the awaited
-/// event in the panic message.
+/// Calls `is_done` until it returns `true`. Panics if this takes longer than [`PATIENCE`]. The panic message contains
+/// `what`.
 fn wait(what: &str, mut is_done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_done() {
@@ -294,8 +294,7 @@ impl Reply {
     }
 }
 
-/// A process and its directory. The test sends its commands through a Unix socket. So these commands need no TLS, even
-/// if the server listens with TLS.
+/// A process and its directory. The commands of a test go through a Unix socket, so they need no TLS.
 #[derive(Debug)]
 struct Process {
     child: Child,
@@ -307,7 +306,7 @@ struct Process {
 impl Process {
     fn start(program: &'static str, options: &RedisOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Another process can take the port before the server listens. The server then ends, and the loop tries another
+        // If another process takes the port before the server listens, the server ends. Then the loop tries another
         // port.
         for _ in 0..10 {
             let port = free_port();

@@ -24,7 +24,7 @@ fn installed_module() -> Option<PathBuf> {
     MODULES.into_iter().map(PathBuf::from).find(|path| path.exists())
 }
 
-/// The name of the environment variable with the path of SoftHSM's configuration.
+/// The environment variable that contains the path of SoftHSM's configuration.
 pub const CONFIGURATION: &str = "SOFTHSM2_CONF";
 
 /// The tokens of one SoftHSM. They are deleted when this value is dropped.
@@ -32,7 +32,7 @@ pub const CONFIGURATION: &str = "SOFTHSM2_CONF";
 pub struct SoftHsm {
     directory: PathBuf,
     module: PathBuf,
-    /// `None` if another process deletes the directory.
+    /// `None` if the parent process deletes the directory.
     _temporary: Option<TempDir>,
 }
 
@@ -65,8 +65,7 @@ impl SoftHsm {
         Some(hsm)
     }
 
-    /// Returns the SoftHSM that the parent process has made. The path of its configuration is in the environment
-    /// variable [`CONFIGURATION`].
+    /// Returns the SoftHSM that the parent process has made, from the environment variable [`CONFIGURATION`].
     pub fn of_parent() -> Self {
         let configuration = PathBuf::from(std::env::var_os(CONFIGURATION).unwrap());
         let directory = configuration.parent().unwrap().to_owned();
@@ -93,7 +92,7 @@ impl SoftHsm {
         &self.module
     }
 
-    /// Returns the path of the configuration: the value of the environment variable [`CONFIGURATION`].
+    /// Returns the path of the configuration.
     pub fn configuration(&self) -> PathBuf {
         self.directory.join("softhsm2.conf")
     }
@@ -106,7 +105,7 @@ impl SoftHsm {
         self.directory.join("removed")
     }
 
-    /// Removes all tokens, until [`bring_tokens_back`](Self::bring_tokens_back) is called.
+    /// Removes all tokens. [`bring_tokens_back`](Self::bring_tokens_back) restores them.
     pub fn remove_tokens(&self) {
         fs::rename(self.tokens(), self.removed()).unwrap();
         fs::create_dir(self.tokens()).unwrap();

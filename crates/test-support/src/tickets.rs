@@ -5,8 +5,7 @@ use passticket::{
     clock::{Clock, SystemClock},
 };
 
-/// A PassTicket key of the legacy algorithm, as hexadecimal digits. This key is published, so never use it outside of
-/// tests.
+/// A PassTicket key of the legacy algorithm, as hexadecimal digits. It is public, so never use it outside of tests.
 pub const LEGACY_KEY: &str = "E001193519561977";
 
 /// Returns the user id `name`.
@@ -25,7 +24,7 @@ pub fn applid(name: &str) -> Applid {
     Applid::new(name).unwrap()
 }
 
-/// Returns whether `ticket` is a PassTicket of `profile` for the user `name` that is valid now. Does not check whether
+/// Returns whether `ticket` is a PassTicket of `profile` for the user `name`, and is valid now. Does not check whether
 /// the ticket was used before.
 pub fn is_valid(profile: &KeyProfile, name: &str, ticket: &str) -> bool {
     let (Ok(user), Ok(ticket)) = (UserId::new(name), PassTicket::parse(ticket)) else {

@@ -26,12 +26,12 @@ pub const HANDSHAKE: &str = "connection: keep-alive, Upgrade\r\nupgrade: websock
 pub const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\n\
      upgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
-/// A frame with its payload. The payload is stored without a mask.
+/// A frame. In memory, the payload is not masked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The first byte: flags and opcode.
     pub first: u8,
-    /// Whether the frame was masked, or must be masked.
+    /// Whether the payload is masked on the connection.
     pub is_masked: bool,
     /// The payload.
     pub payload: Vec<u8>,

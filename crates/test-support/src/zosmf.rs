@@ -57,10 +57,9 @@ pub struct FakeZosmf {
 struct State {
     users: HashMap<String, (String, UserState)>,
     tokens: Tokens,
-    /// The tokens that are valid.
     valid: HashSet<String>,
     issued: u32,
-    /// The key profile of the PassTickets that z/OSMF accepts as passwords. `None`: it accepts no PassTicket.
+    /// The key profile of the PassTickets that z/OSMF accepts as passwords. With `None`, it accepts no PassTicket.
     profile: Option<KeyProfile>,
 }
 
@@ -92,12 +91,12 @@ impl FakeZosmf {
         self.state().users.get(name).map(|(password, _)| password.clone())
     }
 
-    /// Sets which tokens z/OSMF returns at a login. This applies to later logins.
+    /// Sets which tokens z/OSMF returns at later logins.
     pub fn issue(&self, tokens: Tokens) {
         self.state().tokens = tokens;
     }
 
-    /// Issues a JWT of `user`, as z/OSMF does for a login that does not come from the gateway.
+    /// Issues a JWT of `user` without a login.
     pub fn jwt(&self, user: &str) -> String {
         let mut state = self.state();
         state.issued += 1;
@@ -244,7 +243,6 @@ fn basic(request: &Request) -> Option<(String, String)> {
     Some((user.to_uppercase(), password.to_owned()))
 }
 
-/// Makes a JWT like those of z/OSMF. It is valid for eight hours.
 fn jwt(user: &str, id: u32) -> String {
     let now = SystemClock.now().as_secs();
     let claims = json!({
@@ -254,7 +252,6 @@ fn jwt(user: &str, id: u32) -> String {
     jws::sign(pki::OTHER_SIGNING_KEY, &json!({"alg": "RS256"}), &claims)
 }
 
-/// Returns the public key of [`pki::OTHER_SIGNING_KEY`] as a JWK.
 fn jwk() -> Value {
     let mut jwk = jws::jwk(pki::OTHER_SIGNING_KEY);
     (jwk["alg"], jwk["use"]) = ("RS256".into(), "sig".into());

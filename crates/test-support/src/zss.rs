@@ -1,5 +1,5 @@
 //! A fake ZSS (Zowe System Services, a server on z/OS). Its endpoints check and change passwords
-//! (docs/reference/zowe-site.md#zss-login), and make SAF identity tokens, which are JWTs of the z/OS security product
+//! (docs/reference/zowe-site.md#zss-login), and issue SAF identity tokens, which are JWTs of the z/OS security product
 //! (docs/reference/zowe-site.md#schemes).
 //!
 //! A PassTicket is a one-time password of z/OS.
