@@ -55,7 +55,7 @@ pub(super) struct TokenExchanges<'a> {
     /// The verifier of subject tokens and actor tokens. It verifies each token only with the keys of the token's
     /// issuer.
     pub(super) verifier: &'a dyn TokenVerifier,
-    /// Whether the endpoint accepts Personal Access Tokens (PATs). It does so if they are on.
+    /// Whether Personal Access Tokens (PATs) are on. If not, the endpoint refuses PATs.
     pub(super) accepts_pats: bool,
     pub(super) revocations: &'a Revocations,
     pub(super) authorizer: Authorizer<'a>,

@@ -785,7 +785,6 @@ mod tests {
         let counts = [held, free, old].map(|key| ledger.count(&key, secs(DAY)));
         assert_eq!(counts, [7, 0, 0]);
         assert!(!ledger.young.contains_key(&old) && !ledger.old.contains_key(&old));
-        // If too many entries are at the limit, the ledger keeps the entries with the most failures.
         for i in 0..6 * GENERATION {
             ledger.add(1_000_000 + i, 4, secs(DAY));
         }
@@ -794,7 +793,7 @@ mod tests {
     }
 }
 
-/// Tests with a Redis server. The script for failed logins in Redis must decide as [`FailureCounts`] does.
+/// Tests with a Redis server: the script for failed logins must decide like [`FailureCounts`].
 #[cfg(feature = "redis")]
 #[cfg(test)]
 mod redis_tests {
@@ -880,8 +879,8 @@ mod redis_tests {
                         "{own:?} {theirs:?}"
                     );
                 }
-                // The clocks of `counts` and Redis differ. So near the end of a wait, it is possible that only one of
-                // them allows the attempt. The test then withdraws this attempt.
+                // The clocks of `counts` and Redis differ. So near the end of a wait, `counts` may allow an attempt
+                // that Redis refuses. The test then withdraws the attempt.
                 (Ok(claimed), Err(wait)) => {
                     assert!(wait < Duration::from_millis(700), "{wait:?}");
                     counts.withdrawn(attempt, claimed);
@@ -895,8 +894,7 @@ mod redis_tests {
         assert!(allowed > 30 && refused > 100, "{allowed} {refused}");
     }
 
-    /// Ends an attempt, and waits until Redis has run the script. Does nothing if the end of the attempt would change
-    /// nothing in Redis.
+    /// Ends an attempt, and waits until Redis has run the script. Does nothing if Redis has nothing to change.
     async fn end(
         redis: &Redis,
         shared: &RedisLoginFailures,
@@ -936,8 +934,7 @@ mod redis_tests {
         for _ in 0..20 {
             end(&redis, &shared, guessed, SharedClaim::default(), AttemptResult::Failed).await;
         }
-        // Now the counts contain as many users as possible. All these users are invented, and the times of their
-        // failures are in the future.
+        // Now the counts in Redis are full of invented users, whose failures have times in the future.
         for count in ["pair", "user"] {
             let fill = "for i = 1, 100000 do redis.call('HSET', KEYS[1], 'U' .. i, '1 9e12 9e12') \
                         redis.call('ZADD', KEYS[2], 9e12, 'U' .. i) end";
@@ -953,7 +950,7 @@ mod redis_tests {
             let size = redis.run(&["HLEN", &format!("tp:{{test}}:try:{count}")]).int();
             assert!(size <= 100_002, "{size}");
         }
-        // The user whose password was guessed has the oldest entry, but many failures.
+        // The entry of the user A is the oldest, but has many failures.
         let limits = FailureLimits::new(
             FailureLimit::new(4, Duration::from_secs(3600)),
             FailureLimit::new(16, Duration::from_secs(3600)),
@@ -986,7 +983,7 @@ mod redis_tests {
                 redis.flush();
             }
             place(&redis).join(Duration::from_secs(3)).await.unwrap();
-            // A node reserves only slots after the second in which it has first seen the data of the site.
+            // A node sees the data of the site first in some second. It reserves only slots after this second.
             for node in &nodes {
                 let _ = node.reserve(request).await;
             }

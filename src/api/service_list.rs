@@ -11,7 +11,7 @@ use crate::{health::Health, layer::CertificateHeader, passticket::Applid, token:
 
 static CONTENT_VERSION: HeaderName = HeaderName::from_static("content-version");
 
-/// Adds the header with the version of the list's format.
+/// Adds the header with the version of the format of the list.
 pub(super) fn set_version(headers: &mut HeaderMap) {
     headers.insert(&CONTENT_VERSION, HeaderValue::from_static("1"));
 }
@@ -39,7 +39,7 @@ pub struct ListedService {
     pub home_page: Option<ListedUrl>,
     /// The APIs of the service. Clients can find a service by the id of an API.
     pub apis: Vec<ListedApi>,
-    /// How the gateway authenticates a user to the service.
+    /// How the gateway authenticates users to the service.
     pub authentication: Option<ListedAuthentication>,
     /// The addresses of the service.
     pub instances: Vec<ListedInstance>,
@@ -83,7 +83,7 @@ pub struct ListedApi {
     pub swagger_url: Option<ListedUrl>,
     /// The documentation of the API.
     pub documentation_url: Option<String>,
-    /// Whether clients should prefer this API if the service has several APIs.
+    /// Whether clients should prefer this API to the other APIs of the service.
     pub is_default: bool,
 }
 
@@ -118,8 +118,8 @@ pub struct ListedAuthentication {
 }
 
 impl ListedAuthentication {
-    /// Creates the scheme with this name. `supports_sso` is true, except for `bypass`: this scheme does not
-    /// authenticate users.
+    /// Creates the scheme with this name. `supports_sso` is true, except for `bypass`, which does not authenticate
+    /// users.
     pub fn new(scheme: impl Into<String>) -> Self {
         let scheme = scheme.into();
         let supports_sso = scheme != "bypass";
