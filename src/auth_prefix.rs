@@ -9,9 +9,9 @@ const ZAAS: &str = "/zaas/api/v1/auth";
 
 /// The path below which a gateway serves its auth API: `/gateway/api/v1/auth` by default.
 ///
-/// The path begins with `/` and does not end with `/`. It has no empty segment and no dot segment (`.`
-/// or `..`). Segments consist of ASCII letters, digits, `-`, `.`, `_` and `~`, which need no
-/// percent-encoding (RFC 3986 §2.3).
+/// The path begins with `/` and does not end with `/`. It has no empty segment and no dot segment (`.` or `..`).
+/// Segments consist of ASCII letters, digits, `-`, `.`, `_` and `~`, which clients do not percent-encode (RFC 3986
+/// §2.3).
 ///
 /// The auth API and the gateway in front of it must be configured with the same prefix.
 ///

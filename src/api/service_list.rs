@@ -165,16 +165,15 @@ impl ListedInstance {
     }
 }
 
-/// A function that returns whether an instance of a service works.
 pub(super) type HealthOf = Arc<dyn Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync>;
 
-/// A handle to the list of services. The list can be replaced while requests run. Clones are handles to the same list.
-/// Each service id should occur once.
+/// A handle to a list of services, which can be replaced while requests run. Clones are handles to the same list. Each
+/// service id should occur once in the list.
 #[derive(Clone)]
 pub struct SharedServices(Arc<ArcSwap<Vec<ListedService>>>);
 
 impl SharedServices {
-    /// Creates a list, and returns a handle to it.
+    /// Creates a list.
     pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(services.into_iter().collect())))
     }
@@ -207,15 +206,14 @@ impl fmt::Debug for SharedServices {
     }
 }
 
-/// The list of services at the time of a request.
 pub(super) struct ServiceList<'h> {
     services: Arc<Vec<ListedService>>,
     health: &'h HealthOf,
 }
 
 impl ServiceList<'_> {
-    /// Returns the services as JSON. `base` is the URL of the gateway. If `api_id` is present, only the services with
-    /// this API are listed.
+    /// Returns the services as JSON. `base` is the URL of the gateway. With an `api_id`, lists only the services with
+    /// this API.
     pub(super) fn document<'a>(
         &'a self,
         base: &'a str,
@@ -291,7 +289,7 @@ struct ApiView<'a> {
     swagger_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     documentation_url: Option<&'a str>,
-    /// Always empty, but present, because clients expect a list.
+    /// Always empty. Clients expect a list.
     code_snippet: [(); 0],
     base_url: String,
     base_path: String,
@@ -349,8 +347,8 @@ fn service_view<'a>(
     }
 }
 
-/// Returns the APIs to list. If several APIs have the same id and major version, only the first is listed. API ML
-/// (Zowe's API Mediation Layer) also lists only one of them.
+/// Returns the APIs to list. If several APIs have the same id and major version, returns only the first. API ML (Zowe's
+/// API Mediation Layer) also lists only one of them.
 fn distinct(apis: &[ListedApi]) -> impl Iterator<Item = &ListedApi> {
     let key = |api: &ListedApi| {
         let version = api.version.as_deref().unwrap_or_default();
