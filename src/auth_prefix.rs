@@ -54,7 +54,7 @@ impl AuthPrefix {
         Self(ZAAS.into())
     }
 
-    /// Returns the path. It has no trailing slash.
+    /// Returns the path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -93,7 +93,7 @@ impl fmt::Display for AuthPrefix {
     }
 }
 
-/// The maximum number of characters of the path in an error.
+/// The maximum number of characters of the path in [`AuthPrefixError`].
 const MAX_SHOWN: usize = 80;
 
 /// A path cannot be the prefix of the auth API.

@@ -18,7 +18,11 @@ const MAX_METHOD: usize = 32;
 
 /// The method and path of a request, without the query.
 ///
-/// A path is cut off after 512 bytes, and a method after 32 bytes. The cut text ends with `…`.
+/// A path is cut off after 512 bytes, and a method after 32 bytes. A text that is cut off ends with `…`. A byte that is
+/// not ASCII is percent-encoded, because some terminals and readers of lines treat characters such as U+009B and U+2028
+/// as control characters. A record must not contain a token, and a JSON Web Token usually begins with `eyJ`. So in a
+/// path of 64 bytes or more, each segment that contains `eyJ` is written as `(token)`. In a shorter path, this happens
+/// only if the path is not ASCII or the method is cut off.
 ///
 /// ```
 /// use http::{Method, Uri};

@@ -216,7 +216,7 @@ impl Writer {
         let is_shared = self.shared.is_shared.load(SeqCst);
         match self.lock {
             Lock::Exclusive if is_shared => {
-                // `unlock` fails only if the file system does not support locks. There is no lock then.
+                // On a file system without locks, `unlock` returns an error. There is no lock to remove then.
                 let _ = self.file.unlock();
                 self.lock = Lock::None;
             }
@@ -411,7 +411,7 @@ pub(crate) enum Links {
 /// the values come from the headers of the kernels. On other systems than those below, the gateway follows links.
 #[cfg(unix)]
 const O_NOFOLLOW: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
-    // All other architectures use the value in asm-generic/fcntl.h.
+    // These architectures do not use the value in asm-generic/fcntl.h.
     let has_other_value = cfg!(any(
         target_arch = "arm",
         target_arch = "aarch64",
