@@ -16,7 +16,7 @@ pub enum ClusterError {
         name: NodeName,
     },
     /// Neither the file of this node nor the store that the nodes share has data of this site, and no other node is
-    /// running. The node starts in this case only without [`EmptySite::Refuse`](super::EmptySite::Refuse).
+    /// running. The options contain [`EmptySite::Refuse`](super::EmptySite::Refuse), so the node does not start.
     #[error(
         "the revocation file was missing, and no other node has shared revocations of this site; restore a backup of \
          the file, or start another node first. To start without revocations, which makes revoked tokens valid again, \

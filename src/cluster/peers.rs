@@ -123,7 +123,7 @@ impl Peers {
         nodes
     }
 
-    /// Returns how many other nodes may not have ended: their leases have changed within the time `over`.
+    /// Returns the number of other nodes whose leases have changed within the time `over`.
     pub(super) fn running(&self, over: Duration, now: BootTime) -> usize {
         self.0.values().filter(|seen| now.since(seen.first) < over).count()
     }
