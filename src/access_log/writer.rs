@@ -22,7 +22,6 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// The thread writes a batch when the batch has at least this number of bytes, or when the queue is empty.
 const BATCH: usize = 64 * 1024;
 
-/// The time before a failed write is repeated.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The time between two checks whether the file at the path is still the open file.
@@ -36,7 +35,6 @@ const LOOK: Duration = Duration::from_millis(5);
 /// write for 0.2 seconds.
 const LOOKS: u32 = 100;
 
-/// The minimum time between two log messages about errors.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {

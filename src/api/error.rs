@@ -102,8 +102,8 @@ pub enum ApiError {
     )]
     NoUser,
     /// The request needs the login provider, the identity mapping, or the keys of an identity provider, and this part
-    /// is not available: 503. A login also gets this error if too many logins wait, and a logout if the issuer of the
-    /// token is not available.
+    /// is not available: 503. A login also gets this error if too many logins wait. A logout also gets it if the issuer
+    /// of the token is not available.
     #[error("a server that this request needs is not available, or too many logins wait for it")]
     Unavailable,
     /// The revocation store or the registry of Personal Access Tokens failed: 503. For example, the store could not
@@ -229,8 +229,9 @@ pub enum ApiError {
     /// The token is not a valid Personal Access Token: 401.
     #[error("{0}")]
     Pat(#[from] PatRefusal),
-    /// The token in the body of `access-token/validate` is not valid for the service, and the client asked for JSON:
-    /// 401. The response differs from the response for [`Pat`](Self::Pat) only in its body, which also has the reason.
+    /// The token in the body of `access-token/validate` is not valid for the service, and the client asked for JSON.
+    /// The status is 401. Only the body of the response differs from that for [`Pat`](Self::Pat): it also has the
+    /// reason.
     #[error("{0}")]
     NotValid(PatRefusal),
     /// The token in the body of `oidc-token/validate` is not a valid token of an identity provider: 401.

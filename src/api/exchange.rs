@@ -1,9 +1,9 @@
 //! `POST token`: exchanges the token of a user for a PassTicket (RFC 8693, docs/decisions.md#d55).
 //!
 //! The subject is the user of the token in `subject_token`. The PassTicket (a one-time password of z/OS) is for the
-//! subject. The actor is the user of the client's certificate, or of the token in `actor_token`. A client that sends
-//! both must send both for the same user. For the APPLIDs of [`TokenExchange::with_bearer_applids`], no actor is
-//! needed. An APPLID is the name of an application in the security product.
+//! subject. The actor is the user of the client's certificate, or of the token in `actor_token`. If a client sends
+//! both, both must be of the same user. For the APPLIDs of [`TokenExchange::with_bearer_applids`], no actor is needed.
+//! An APPLID is the name of an application in the security product.
 
 use std::{mem::discriminant, time::Duration};
 

@@ -119,7 +119,6 @@ impl ExchangeError {
         message.line().chars().map(permitted).collect()
     }
 
-    /// Returns the response. `url` is the path of the request.
     pub(super) fn response(&self, url: &str) -> Response<Full<Bytes>> {
         let body = json!({
             "error": self.code().as_str(),

@@ -461,9 +461,9 @@ impl LoginFailures {
     /// added.
     pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
         let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
-        // If this process has run longer than the other process, its clock is ahead of the other clock. The failures
-        // then look older than they are. This does not happen if this process was started to continue the work of the
-        // other process.
+        // If this process has run longer than the other process, its clock is ahead of the clock of the other process,
+        // and the failures look older than they are. A process that was started to continue the work of the other
+        // process has not run longer.
         *self.failures.ahead() = now.saturating_sub(self.clock.monotonic());
         Ok(())
     }

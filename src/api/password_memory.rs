@@ -45,7 +45,6 @@ impl Sender {
     }
 }
 
-/// The cache of verified passwords, and the checks that are in progress.
 pub(super) struct PasswordMemory {
     /// `None` if the system provided no random bytes. [`BasicLogin`](super::BasicLogin) then checks no passwords.
     key: Option<hmac::Key>,

@@ -101,8 +101,8 @@ pub(super) struct RecordGuard {
 }
 
 impl RecordGuard {
-    /// Starts the record of `request`. The request has no record if `event` is `None`, or if neither the audit log nor
-    /// the access log needs one.
+    /// Starts the record of `request`. There is no record if `event` is `None`, or if neither the audit log nor the
+    /// access log needs a record.
     pub(super) fn start(
         audit: &Audit,
         clock: &Arc<dyn Clock>,

@@ -74,9 +74,9 @@ impl Registry {
     /// token.
     ///
     /// # Errors
-    /// [`ApiError::NoSuchToken`] if the registry has no entry for the token and adds none. This happens if the user has
-    /// too many entries, or if the token has expired or names no service. [`ApiError::StoreUnavailable`] if the store
-    /// returns an error.
+    /// [`ApiError::NoSuchToken`] if the registry has no entry for the token and cannot add one: the user has too many
+    /// entries, or the token has expired or names no service. [`ApiError::StoreUnavailable`] if the store returns an
+    /// error.
     pub(super) async fn find_or_add(
         &self,
         pat: IssuedPat,
@@ -144,7 +144,8 @@ impl Registry {
         token(self.change(change, clock.now()).await?)
     }
 
-    /// Reports that a client has used a revoked token. Returns how many tokens the store has therefore revoked.
+    /// Reports that a client has used a revoked token. The store may then revoke other tokens. Returns how many it has
+    /// revoked.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.

@@ -1,5 +1,5 @@
 //! The endpoints that create revocation rules: `DELETE access-token/revoke/tokens` and the paths below it, and `DELETE
-//! access-tokens`, which also accepts a login token. The endpoints that remove revocations of tokens that have all
+//! access-tokens`, which also accepts a login token. The endpoints that remove revocations whose tokens have all
 //! expired: `DELETE access-token/evict` and `POST access-tokens/evict` (docs/reference/auth-endpoints.md#rules,
 //! docs/decisions.md#d8).
 //!

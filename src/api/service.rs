@@ -99,7 +99,6 @@ struct State {
     login_verifier: Arc<dyn TokenVerifier>,
     public_keys: PublicKeys,
     login: Arc<dyn LoginProvider>,
-    /// The maximum time that a client waits for a password check.
     login_wait: Duration,
     listeners: Vec<Arc<dyn LogoutListener>>,
     #[cfg(feature = "remote")]
@@ -223,10 +222,10 @@ impl AuthApi {
         self.with(|state| state.listeners.push(Arc::new(listener)))
     }
 
-    /// Also logs the user out at `issuer`, if a key of `origin` has verified the login token. If the issuer does not
-    /// confirm the logout, the token is revoked only here, and the answer is 503. Each origin has at most one issuer: a
-    /// later call for the same `origin` replaces the issuer of the earlier call. If an origin has no issuer, a logout
-    /// revokes its tokens only here.
+    /// At a logout, also logs the user out at `issuer`, if a key of `origin` has verified the login token. If the
+    /// issuer does not confirm the logout, the token is revoked only here, and the answer is 503. Each origin has at
+    /// most one issuer: a later call for the same `origin` replaces the issuer of the earlier call. If an origin has no
+    /// issuer, a logout revokes its tokens only here.
     #[cfg(feature = "remote")]
     #[must_use]
     pub fn with_issuer_logout(self, origin: TokenOrigin, issuer: impl IssuerLogout) -> Self {
@@ -398,8 +397,8 @@ impl AuthApi {
     }
 
     /// Sets the store for the networks from which users have logged in, and removes all earlier failures. If a user
-    /// logs in from one of these networks, failed logins from other networks do not make the user wait. By default, the
-    /// networks are kept in memory, and are lost when the program ends.
+    /// logs in from a network from which the same user has logged in before, failed logins from other networks do not
+    /// make the user wait. By default, the networks are kept in memory, and are lost when the program ends.
     #[must_use]
     pub fn with_known_networks(self, networks: impl KnownNetworks) -> Self {
         let networks = Arc::new(networks);
@@ -487,7 +486,6 @@ impl AuthApi {
         self
     }
 
-    /// Returns the settings that the OpenAPI document depends on.
     #[cfg(test)]
     pub(super) fn settings(&self) -> Settings<'_> {
         self.0.settings()

@@ -26,7 +26,6 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Ends the session at the login provider, and calls all listeners.
     pub(super) fn end(&self, user: UserId) {
         self.provider.logged_out(user);
         self.listeners.iter().for_each(|listener| listener.logged_out(user));

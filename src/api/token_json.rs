@@ -125,8 +125,8 @@ pub(super) fn new_token(issued: &IssuedToken, facts: NewTokenFacts) -> Answer {
     Ok(typed(Bytes::copy_from_slice(&text), HeaderValue::from_static("application/json")))
 }
 
-/// Returns whether the client asks for JSON. `*/*` does not ask for JSON: such a client gets plain text, as in API ML
-/// (Zowe's API Mediation Layer).
+/// Returns whether the client asks for JSON. A client that sends `*/*` gets plain text, as in API ML (Zowe's API
+/// Mediation Layer).
 pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|item| {

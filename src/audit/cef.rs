@@ -131,7 +131,6 @@ impl CefDevice {
         Extension { bytes }.number_if_any("cnt", Some(count));
     }
 
-    /// Writes the header, and the fields that each line has.
     fn begin(
         &self,
         event: &'static str,
@@ -178,8 +177,8 @@ const fn describe(event: Event) -> (&'static str, u8) {
     }
 }
 
-/// Returns the value of `outcome`, which must be `success` or `failure` in CEF. The field `act` tells a refusal from an
-/// error.
+/// Returns the value of `outcome`, which must be `success` or `failure` in CEF. The field `act` shows whether a failure
+/// is a refusal or an error.
 const fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Success => "success",

@@ -6,8 +6,8 @@
 //!
 //! A record never contains a password, a token or a PassTicket. It identifies a token by the token's SHA-256 hash
 //! (`token_id`), in the format of `sha256sum`. With the hash, you can find all records of a token, but a client cannot
-//! use the hash as a token. The `user` in the record of a refused login is the name that the client sent, which may be
-//! of another user.
+//! use the hash as a token. The `user` in the record of a refused login is only the name that the client sent. It may
+//! be the name of another user.
 //!
 //! The fields use some special terms. A *scheme* replaces the credential of the client with a credential for the
 //! service. One scheme makes a PassTicket, a one-time password of z/OS. An APPLID is the name of an application in the

@@ -56,7 +56,7 @@ pub enum AuditFormat {
 pub(super) enum Lines {
     /// One record.
     Record,
-    /// All records of one second with the same client, service, event and reason.
+    /// The sum of all records of one second with the same client, service, event and reason.
     Sum,
 }
 

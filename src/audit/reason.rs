@@ -155,7 +155,7 @@ impl ReasonCode {
             // The login throttle counts failures for these two reasons.
             Self::WrongPassword
             | Self::UserRevoked
-            // The client needs a credential that is or was valid.
+            // For these reasons, the client needs a credential that is or was valid.
             | Self::PasswordExpired
             | Self::NewPasswordRefused
             | Self::TokenClaims

@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// So a path needs no escapes for control characters in JSON.
+    /// In JSON, a path needs no escapes for control characters.
     #[test]
     fn a_path_has_no_control_characters() {
         for byte in 0..=0x1f_u8 {

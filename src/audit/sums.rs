@@ -16,11 +16,10 @@ use crate::{connection::ClientAddress, token::ServiceId};
 /// The length of a period. Requests with the same [`Key`] within a period become one line.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The maximum number of lines in one period that name the client and the service. If there are more, further requests
+/// The maximum number of lines in one period that name the client and the service. Requests that need a further line
 /// are counted in lines without client and service, one for each event and reason.
 const MAX_SUMS: usize = 1024;
 
-/// The values that all requests of one line share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     event: Event,

@@ -104,7 +104,7 @@ impl TicketCounts {
                 ([(APPLID, name), (RESULT, outcome.as_str())], count)
             })
         });
-        // An APPLID with counters of its own also shows those that are 0. `other` does not.
+        // Shows the counters of an APPLID even if they are 0, and the counters of `other` only if they are not 0.
         exposition.series(&TICKETS, samples.filter(|([(_, name), _], n)| *n > 0 || *name != OTHER));
     }
 }

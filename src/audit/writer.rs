@@ -34,13 +34,11 @@ const BATCH: usize = 64 * 1024;
 /// records that are summed up, because at first they add no bytes to the batch.
 const MAX_TAKEN: usize = 4096;
 
-/// The time before a failed write is repeated.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The time between two checks whether the file at the path is still the open file.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// The minimum time between two log messages about errors.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
@@ -400,10 +398,10 @@ impl LineBatch {
 /// How the gateway handles a symbolic link at the path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Links {
-    /// Follow the link, at the start of the program: the administrator may have created the link.
+    /// At the start of the program: follow the link, which the administrator may have created.
     Follow,
-    /// Refuse the link, each later time that the gateway opens the file. Another user who can write to the directory
-    /// may have created the link, and would choose the file to which the gateway writes.
+    /// At each later time: refuse the link. Another user who can write to the directory may have created it, and the
+    /// gateway would write to a file that this user has chosen.
     Refuse,
 }
 

@@ -59,8 +59,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     fn follow(&self, term: Term, after: LogPosition, wait: Duration)
     -> CoordinatorFuture<Followed>;
 
-    /// Returns a part of the image. If `cursor` is `None`, returns the first part. The caller gets each record at least
-    /// once that is in the image from the first call to the last.
+    /// Returns a part of the image. If `cursor` is `None`, returns the first part. A record that is in the image from
+    /// the first call to the last is returned at least once.
     fn image(&self, term: Term, cursor: Option<ImageCursor>) -> CoordinatorFuture<ImagePart>;
 
     /// Stores the lease of a node, and returns the position of the last entry of the log and the leases of all nodes.

@@ -37,7 +37,6 @@ pub(super) struct Lease {
     has_failed: bool,
 }
 
-/// The progress of the node in the current term.
 #[derive(Debug)]
 struct InTerm {
     term: Term,
@@ -107,7 +106,6 @@ impl Lease {
         }
     }
 
-    /// Returns the number and the position of the next renewal.
     pub(super) fn next_renewal(&mut self) -> (NonZeroU64, LogPosition) {
         self.number = self.number.saturating_add(1);
         let applied = self.applied();

@@ -38,8 +38,8 @@ impl Peers {
     /// Replaces the known leases by a list that was just received.
     ///
     /// If the incarnation or the number of a lease differs from the last list, the lease counts as new, even if the
-    /// number is now smaller. A number is smaller if two lists arrive in the wrong order. It is safe to count such a
-    /// lease as new: this node then only waits longer for its end.
+    /// number is now smaller. A number becomes smaller if two lists arrive in the wrong order. It is safe to count such
+    /// a lease as new: this node then only waits longer for its end.
     pub(super) fn observe(&mut self, leases: &[LeaseRecord], own: Incarnation, now: BootTime) {
         let mut last = std::mem::take(&mut self.0);
         for lease in leases.iter().filter(|lease| lease.incarnation != own) {

@@ -25,7 +25,6 @@ static LEAST: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     ..*EVERYTHING
 });
 
-/// Returns the path, the method and the description of each operation.
 fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     let paths = document["paths"].as_object().unwrap().iter();
     let operations_of = |(path, verbs)| {

@@ -407,7 +407,6 @@ async fn revoked_tokens_are_refused() {
         let own = (revoked == jwt || revoked == pat).then(|| user("USER"));
         assert_eq!(record.target, own, "{body}");
     }
-    // A rule for a service revokes all PATs for this service.
     let pat = form(&world.pat("JANE", "a,b"), &[]);
     let rule = Revocation::Service { service: service("b"), up_to: Timestamp::from_secs(NOW) };
     world.store.index.record(rule).await.unwrap();

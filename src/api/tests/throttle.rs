@@ -105,7 +105,7 @@ async fn attackers_elsewhere_do_not_lock_a_user_out() {
         assert_eq!(log_in_from(&api, "192.0.2.77", "user:validPassword").await, 204, "{second}");
         world.clock.advance(Duration::from_millis(400));
     }
-    // The attackers must wait. The user must also wait, but only in a network from which the user has never logged in.
+    // The attackers must wait. In a network from which the user has never logged in, the user must also wait.
     assert_eq!(log_in_from(&api, "10.9.9.9", "user:validPassword").await, 429);
 }
 

@@ -8,7 +8,6 @@ use crate::api::exchange_request::{GRANT_TYPE, PASSTICKET};
 
 const AUTH: &str = "/gateway/api/v1/auth/";
 
-/// Sends a request, and returns its status, its headers and its body.
 async fn send(
     api: AuthApi,
     method: &str,
@@ -298,7 +297,6 @@ async fn validate_tells_the_holder_the_reason_in_json_only() {
                         response.headers().get("www-authenticate").cloned()
                     };
                     assert_eq!(www_authenticate(&plain), www_authenticate(&in_json), "{name}");
-                    // The audit records of both requests have the same reason.
                     let records = world.collected.take();
                     assert_eq!(records.len(), 2, "{name}");
                     assert_eq!(records[0].reason, records[1].reason, "{name}");

@@ -603,7 +603,7 @@ fn nodes_share_entries_and_merge_concurrent_changes() {
     assert_eq!(entries(&all), entries(&of_two));
     assert_eq!(entries(&all).len(), 1);
 
-    // A revocation by id on one node revokes the token on the other.
+    // If one node revokes the token by its id, the other node refuses the token.
     let revoke = AccessTokenChange::Revoke { user: token.user, id: token.id };
     let (_, records) = change(&two, revoke, NOW + 2);
     one.apply(&records);
@@ -622,7 +622,7 @@ fn concurrent_rotations_on_two_nodes_revoke_the_old_token_on_both() {
     for node in [&one, &two] {
         assert_eq!(check(node.store(), &old), BY_TOKEN);
         assert_eq!(entry(node, &old).unwrap().state, AccessTokenState::Revoked);
-        // Both new tokens belong to the family of the old one.
+        // Both new tokens belong to the family of the old token.
         let misuse = AccessTokenChange::Misuse { pat: (&old).into() };
         let (outcome, records) = change(node, misuse, NOW + 1);
         let revoked = if std::ptr::eq(node, &one) { 2 } else { 0 };

@@ -44,9 +44,9 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Records are removed when they have not been needed for this time. So a record is removed too early only if both the
-/// clock of the node and the clock of Redis are ahead by more than this time. Even then, a node whose clock is right
-/// keeps its copy.
+/// Records are removed when they have not been needed for this time. The script `evict` uses the earlier of the node's
+/// time and Redis's time. So a record is removed too early only if both clocks are ahead by more than this time. Even
+/// then, a node whose clock is right keeps its copy.
 const EVICTION_MARGIN: Duration = DAY.saturating_mul(7);
 
 /// Makes the script `$name`. The parts that the script uses come before its own code.
@@ -258,7 +258,7 @@ impl Coordinator for RedisPlace {
                 if !is_empty || after > following.last {
                     return Ok(following);
                 }
-                // Both commands are sent at the same time. Redis runs the script when `XREAD` has ended.
+                // Redis runs the script when `XREAD` has ended.
                 let (waited, answer) = tokio::join!(primary.connection.command(&waiting), follow());
                 read(&waited.and(answer).map_err(failure)?)
             };

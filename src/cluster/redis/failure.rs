@@ -29,7 +29,6 @@ impl Failure {
         Self { error, is_of_connection: true }
     }
 
-    /// Converts an error that Redis has answered, or an error of the connection.
     pub(super) fn new(place: &Arc<str>, error: &RedisError) -> Self {
         let (place, reason) = (place.clone(), |text: &str| Arc::<str>::from(text));
         let detail = text_of(error.detail().unwrap_or_default().as_bytes());

@@ -69,7 +69,8 @@ pub enum Severity {
     NotKnown,
 }
 
-/// Something that must be changed or checked in Redis. `Display` gives the problem and the remedy.
+/// A problem of the setup of Redis, or a setting that could not be checked. `Display` writes the problem and the
+/// remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
