@@ -193,7 +193,7 @@ impl Writer {
         self.state.is_stuck.store(false, SeqCst);
     }
 
-    /// Rotates the file if the batch would make it too long. If another process writes to the same file, only one of
+    /// Rotates the file if the batch would make it too long. If several processes write to the same file, only one of
     /// them rotates it.
     fn rotate_when_full(&mut self) -> io::Result<()> {
         let (len, added) = (self.file.metadata()?.len(), self.batch.len() as u64);
@@ -208,7 +208,7 @@ impl Writer {
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // Another process may have rotated the file before this one got the lock.
+        // Another process may have rotated the file before this process got the lock.
         let path = &self.state.path;
         let rotated = match is_at(&self.file, path) {
             true => make_room(path, self.state.options.keep),
@@ -313,7 +313,7 @@ mod tests {
     fn a_line_that_is_partly_in_a_removed_file_is_written_to_the_new_file() {
         let (_directory, path, mut writer) = writer("");
         writer.batch.line_of(3).extend_from_slice(b"one\ntwo\nthree\n");
-        // The disk was full after the first line and a part of the second one.
+        // The disk was full after the first line and a part of the second line.
         let mut disk = [0; 6];
         assert!(writer.batch.write_to(&mut &mut disk[..]).is_err());
         writer.retry_at = Some(Instant::now() + RETRY);

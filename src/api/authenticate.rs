@@ -175,7 +175,7 @@ pub(super) async fn check(
     wait: Duration,
 ) -> Result<UserId, LoginError> {
     match timeout(wait, tokio::spawn(finish_check(turn, checking))).await {
-        // If the task has no result, the provider has panicked, or the runtime shuts down.
+        // Without a result, the provider has panicked, or the runtime shuts down.
         Ok(finished) => finished.unwrap_or(Err(LoginError::Unavailable)),
         Err(_) => Err(LoginError::Unavailable),
     }

@@ -311,7 +311,7 @@ mod tests {
             assert_eq!(world.verify("A", "right").await, Ok(user("A")), "{second}");
             assert_eq!(world.checks(), want, "{second}");
         }
-        // The provider checks each password that differs from the cached one.
+        // The provider checks each password that differs from the cached password.
         assert_eq!(world.verify("A", "wrong").await, Err(PasswordError::Wrong));
         assert_eq!(world.checks(), 3);
     }

@@ -385,7 +385,7 @@ pub enum ExchangePart {
     Actor,
     /// The token of the user who gets the PassTicket.
     Subject,
-    /// The limit of calls, the check whether the actor may have the PassTicket, and the generation of the PassTicket.
+    /// The limit of calls, the check whether the actor may get the PassTicket, and the generation of the PassTicket.
     Ticket,
 }
 

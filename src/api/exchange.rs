@@ -338,7 +338,7 @@ impl TokenExchanges<'_> {
         }
     }
 
-    /// Checks that the user is not protected, and that the actor may have a PassTicket of this user for this
+    /// Checks that the user is not protected, and that the actor may get a PassTicket of this user for this
     /// application. Without an actor, checks only that the user is not protected.
     async fn permit(
         &self,

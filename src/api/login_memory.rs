@@ -8,8 +8,8 @@ use super::{login_throttle::FailedLogins, password_memory::PasswordMemory};
 /// The failed logins that the login throttle has counted, and the passwords that were verified within the last minute.
 ///
 /// A program that reloads its configuration creates a new [`AuthApi`](super::AuthApi). Pass the memory of the old
-/// `AuthApi` to the new one ([`AuthApi::with_login_memory`](super::AuthApi::with_login_memory)). Otherwise, a client
-/// that guesses passwords gets new tries after the reload. Clones share the memory.
+/// `AuthApi` to the new `AuthApi` ([`AuthApi::with_login_memory`](super::AuthApi::with_login_memory)). Otherwise, a
+/// client that guesses passwords gets new tries after the reload. Clones share the memory.
 #[derive(Clone)]
 pub struct LoginMemory {
     pub(super) failures: Arc<FailedLogins>,

@@ -21,7 +21,7 @@
 //!
 //! The number of concurrent password checks is also limited. Each check needs one of [`MAX_CONCURRENT`] turns. If no
 //! turn is free, the login waits in a queue until the check of another login is done. After this wait, the throttle
-//! checks the failures again, because other logins may have failed in the meantime.
+//! checks the failures again, because other logins may have failed during the wait.
 //!
 //! A node asks the shared store only after the login has got its turn. If the store says that a client must wait, the
 //! node remembers this wait for at most a minute ([`SharedWaits`]). During this time, the node refuses the client
@@ -277,7 +277,7 @@ impl LoginThrottle {
         self.counts().check(attempt, now).map_err(early)
     }
 
-    /// Counts a failure for a password that differs from the cached one. If the login provider then accepts the
+    /// Counts a failure for a password that differs from the cached password. If the login provider then accepts the
     /// password, the failure is taken back. Otherwise the failure stays.
     ///
     /// # Errors
@@ -505,7 +505,7 @@ struct Begun {
     shared: SharedClaim,
 }
 
-/// A password that was compared with the cached one, and that was counted as a failure. If this value is dropped, the
+/// A password that differs from the cached password, and that was counted as a failure. If this value is dropped, the
 /// failure stays.
 pub(super) struct Guess(Counted);
 
@@ -562,7 +562,7 @@ impl Turn {
 
     /// Takes the attempt back. Call this function if the login has failed for a reason other than a wrong password, or
     /// if the password could not be checked. A [`Guess`] stays a failure: the client already knows that the password
-    /// differs from the cached one.
+    /// differs from the cached password.
     pub(super) fn withdraw(mut self) {
         if self.is_guess {
             return;
@@ -749,7 +749,7 @@ mod tests {
         for throttle in [&one, &two] {
             assert!(!guess(throttle, CLIENT, &clock).await);
         }
-        // After the wait, only one node may begin an attempt.
+        // After the wait, only one node can begin an attempt.
         clock.advance(Duration::from_secs(1));
         let open = two.turn(&user("A"), CLIENT, clock.clone()).await.unwrap();
         assert!(!guess(&one, CLIENT, &clock).await);
@@ -761,7 +761,7 @@ mod tests {
             assert!(guess(throttle, CLIENT, &clock).await);
         }
         assert!(!guess(&two, CLIENT, &clock).await);
-        // A wrong password that is only compared with the cached one also counts for all nodes.
+        // A wrong password that is only compared with the cached password also counts for all nodes.
         let name = user("B");
         for throttle in [&one, &two, &one, &two, &one] {
             drop(throttle.guess(&name, CLIENT, clock.clone()).unwrap());

@@ -452,7 +452,7 @@ impl AuthApi {
     }
 
     /// Returns the auth API as ZAAS, the authentication service of API ML, serves it. API ML's gateway relays the
-    /// requests of its clients to ZAAS. The returned service and this one share the counts of failed logins, the
+    /// requests of its clients to ZAAS. The returned service and this service share the counts of failed logins, the
     /// revocations, the registry of tokens and the logout listeners. Call this function after the functions `with_…`.
     /// The returned service differs in these points:
     ///

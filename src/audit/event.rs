@@ -29,7 +29,7 @@ string_enum! {
         Refresh = "refresh",
         /// A new Personal Access Token.
         TokenMinted = "token-minted",
-        /// A new Personal Access Token in exchange for an old one.
+        /// A new Personal Access Token in exchange for an old Personal Access Token.
         TokenRotated = "token-rotated",
         /// A new name or description of a Personal Access Token.
         TokenChanged = "token-changed",

@@ -101,8 +101,8 @@ pub struct ExchangeDetail {
 ///
 /// Make it with [`succeeded`](Self::succeeded) or [`failed`](Self::failed), and then call the methods `with_…`. None of
 /// these methods takes a value that can contain a secret. A sink reads the fields, or calls [`to_json`](Self::to_json).
-/// Only `to_json` formats text, so making a record is cheap. A field is `None` if it does not apply to the event, or if
-/// its value is not known.
+/// The methods `with_…` format no text, so making a record is cheap. A field is `None` if it does not apply to the
+/// event, or if its value is not known.
 ///
 /// ```
 /// use tower_passticket::{

@@ -647,7 +647,7 @@ mod tests {
         let path = directory.path().join("audit.jsonl");
         let (_queue, mut writer) = writer(directory.path(), AuditFileOptions::default());
         writer.batch.line_of(3).extend_from_slice(b"one\ntwo\nthree\n");
-        // The disk was full after the first line and a part of the second one.
+        // The disk was full after the first line and a part of the second line.
         let mut disk = Disk { bytes: Vec::new(), room: 6 };
         assert!(writer.batch.write_to(&mut disk).is_err());
         writer.retry_at = Some(Instant::now());

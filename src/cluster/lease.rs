@@ -43,8 +43,8 @@ struct InTerm {
     /// When this node first knew of the term.
     seen: BootTime,
     /// Whether the node waits for the data of other nodes. The node waits if it held no lease when it joined the term,
-    /// and its memory has never followed the log of the term. In this case, the place may have lost data while this
-    /// node had no lease. Only other nodes may still have this data.
+    /// and its memory has never followed the log of the term. In this case, it can be that the place has lost data
+    /// while this node had no lease, and that only other nodes still have this data.
     waits_for_others: bool,
     has_caught_up: bool,
     applied: LogPosition,

@@ -266,7 +266,6 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
             match starting(error, Instant::now() > patience) {
                 Ok(error) => {
                     set_mode(&shared, Mode::Left);
-                    // The caller may have dropped the future of `start` in the meantime.
                     let _ = waiting.send(error);
                     return;
                 }

@@ -8,7 +8,7 @@ use super::coordinator::NodeName;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Confirm {
     /// When no node accepts the revoked token any more. There is one exception: a node with a time in
-    /// [`with_serve_without_lease`](ClusterOptions::with_serve_without_lease) may still accept the token for this time.
+    /// [`with_serve_without_lease`](ClusterOptions::with_serve_without_lease) can still accept the token for this time.
     #[default]
     Everywhere,
     /// When this node has stored the revocation, and the store that the nodes share has it. The other nodes accept the

@@ -28,7 +28,7 @@ struct Seen {
 /// The other running nodes that have joined the term, but have not caught up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct JoiningNodes<'l> {
-    /// Whether at least one of these nodes may still catch up in time. Such a node may have data that this node needs.
+    /// Whether at least one of these nodes can still catch up in time. Such a node can have data that this node needs.
     pub(super) is_waited_for: bool,
     /// A node that takes too long to catch up, if there is one.
     pub(super) given_up: Option<&'l NodeName>,

@@ -12,7 +12,7 @@ const MAX_TEXT: usize = 200;
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) error: CoordinatorError,
-    /// Whether the call could succeed over another connection, perhaps to another server.
+    /// Whether the call can succeed over another connection, perhaps to another server.
     pub(super) is_of_connection: bool,
 }
 
