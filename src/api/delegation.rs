@@ -133,7 +133,6 @@ impl Delegation {
         self.grants.as_ref().is_none_or(|grants| grants.iter().any(allows))
     }
 
-    /// # Errors
     pub(super) async fn user_of(&self, email: &EmailAddress) -> Result<UserId, MapError> {
         let identity = DistributedIdentity::from_email(email, &self.registry);
         self.mapper.map_identity(&identity).await

@@ -160,7 +160,6 @@ impl TokenExchange {
         }
     }
 
-    /// # Errors
     pub(super) fn check_protected(&self, subject: &UserId) -> Result<(), DelegationRefusal> {
         match self.protected.contains(subject) {
             true => Err(DelegationRefusal::Protected(*subject)),

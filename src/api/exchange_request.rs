@@ -148,8 +148,6 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ExchangeProb
 
 /// Parses a body. Ignores unknown parameters (RFC 6749 §3.2), and parameters without a value. But these parameters must
 /// also be form-encoded, and must not occur twice.
-///
-/// # Errors
 pub(super) fn parse(body: &[u8]) -> Result<ExchangeRequest, ExchangeProblem> {
     let mut parameters = Parameters::read(body)?;
     let mut take = |name| parameters.take(name);
