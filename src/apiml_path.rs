@@ -1,11 +1,10 @@
-//! The paths outside of the auth API that the gateway of API ML (Zowe's API Mediation Layer) or its authentication
-//! service (ZAAS) answers itself (docs/reference/auth-endpoints.md#gateway-endpoints).
+//! Paths outside of the auth API that servers of API ML (Zowe's API Mediation Layer) answer: API ML's gateway, or its
+//! authentication service ZAAS (docs/reference/auth-endpoints.md#gateway-endpoints).
 
 #[cfg(feature = "api")]
 use http::Method;
 
-/// The beginning of some paths of ZAAS. At these paths, API ML's gateway asks ZAAS for the credential that a service
-/// needs.
+/// The beginning of the paths at which API ML's gateway asks ZAAS for the credential that a service needs.
 pub(crate) const ZAAS_SCHEMES: &str = "/zaas/scheme/";
 
 const SERVICES: [&str; 2] = ["/gateway/api/v1/services", "/gateway/services"];
@@ -38,7 +37,6 @@ pub(crate) enum ApimlPath {
 }
 
 impl ApimlPath {
-    /// Returns the endpoint that `server` has at this path.
     #[inline]
     pub(crate) fn find_at(server: ApimlServer, path: &str) -> Option<Self> {
         match server {
@@ -94,8 +92,8 @@ impl ApimlPath {
     }
 }
 
-/// Returns the id of the service in the path of [`ApimlPath::Service`]. The id may be any text without a slash, except
-/// the empty text. Returns `None` for other paths.
+/// Returns the id of the service in the path of [`ApimlPath::Service`]: any text without a slash, except the empty
+/// text. Returns `None` for other paths.
 pub(crate) fn service_id(path: &str) -> Option<&str> {
     let below = SERVICES.iter().find_map(|services| path.strip_prefix(services));
     below?.strip_prefix('/').filter(|id| !id.is_empty() && !id.contains('/'))

@@ -9,9 +9,9 @@ const ZAAS: &str = "/zaas/api/v1/auth";
 
 /// The path below which a gateway serves its auth API: `/gateway/api/v1/auth` by default.
 ///
-/// The path begins with `/` and does not end with `/`. It has no empty segment and no dot segment (`.`
-/// or `..`). Segments consist of ASCII letters, digits, `-`, `.`, `_` and `~`, which need no
-/// percent-encoding (RFC 3986 §2.3).
+/// The path begins with `/` and does not end with `/`. It has no empty segment and no dot segment (`.` or `..`).
+/// Segments consist of ASCII letters, digits, `-`, `.`, `_` and `~`, which clients do not percent-encode (RFC 3986
+/// §2.3).
 ///
 /// The auth API and the gateway in front of it must be configured with the same prefix.
 ///
@@ -54,7 +54,7 @@ impl AuthPrefix {
         Self(ZAAS.into())
     }
 
-    /// Returns the path. It has no trailing slash.
+    /// Returns the path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -93,7 +93,7 @@ impl fmt::Display for AuthPrefix {
     }
 }
 
-/// The maximum number of characters of the path in an error.
+/// The maximum number of characters of the path in [`AuthPrefixError`].
 const MAX_SHOWN: usize = 80;
 
 /// A path cannot be the prefix of the auth API.

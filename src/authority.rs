@@ -51,7 +51,7 @@ pub(crate) fn is_host_value(value: &[u8]) -> bool {
 /// host, and a port that is empty or not a number from 0 to 65535.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     let text = authority.as_str();
-    // A user can have the same name as the host, as in `gw@gw`, so the text is also searched for `@`.
+    // In `gw@gw`, the text also begins with the host, so the text is searched for `@`.
     let port = text.strip_prefix(authority.host()).filter(|_| !text.contains('@'));
     // `port_u16` also accepts a plus sign before the digits.
     let is_number = |port: &str| !port.contains('+') && authority.port_u16().is_some();

@@ -14,30 +14,27 @@ use crate::audit::{LineBatch, Links, is_at, make_room, open_shared};
 /// How long the thread sleeps after it has found no request, unless it is woken.
 const IDLE_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the thread sleeps after it has written lines. A short pause keeps the batches short. A long batch would
-/// delay the requests that run on the same processor core. After a short pause, the entries are also still in the cache
-/// of the processor.
+/// How long the thread sleeps after it has written lines. A short pause keeps the batches short. While the thread
+/// writes a long batch, requests on the same processor core must wait. After a short pause, the entries are also still
+/// in the cache of the processor.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
-/// The thread writes a batch when the batch has at least this number of bytes, or when the queue is empty. The last
-/// line can make the batch longer.
+/// The thread writes a batch when the batch has at least this number of bytes, or when the queue is empty.
 const BATCH: usize = 64 * 1024;
 
-/// The time before a failed write is repeated.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The time between two checks whether the file at the path is still the open file.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// The time between two looks at an incomplete last line.
+/// The time between two reads of an incomplete last line, which another process may still be writing.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// After this number of looks without a change, the writer assumes that no process is writing the line. These looks
-/// take 0.5 seconds. A shorter time would be wrong, because the kernel may stop a process within a write for 0.2
-/// seconds.
+/// If the line has not changed after this number of reads, the writer assumes that no process is writing the line. The
+/// reads take 0.5 seconds in total. A much shorter time would be wrong, because the kernel may stop a process within a
+/// write for 0.2 seconds.
 const LOOKS: u32 = 100;
 
-/// The minimum time between two log messages about errors.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
@@ -47,9 +44,9 @@ pub(super) struct Writer {
     /// Whether the file may end with an incomplete line. This is `true` until the first write to the file.
     must_check_end: bool,
     batch: LineBatch,
-    /// How many of the dropped lines are reported, by a line in the file or by a log message.
+    /// The number of dropped lines that a line in the file or a log message has already reported.
     reported: u64,
-    /// After a failed write, the time when the write is repeated.
+    /// The time when a failed write is repeated. `None` if the last write did not fail.
     retry_at: Option<Instant>,
     /// When the last error was logged.
     logged: Option<Instant>,
@@ -61,7 +58,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn open(entries: Receiver<Box<Entry>>, state: Arc<State>) -> io::Result<Self> {
-        // Opening the file writes nothing, so that a full disk does not prevent a start.
+        // Nothing is written here, so that a full disk does not prevent a start.
         let (file, _) = open_shared(&state.path, Links::Follow)?;
         Ok(Self {
             entries,
@@ -104,8 +101,8 @@ impl Writer {
     fn write_waiting(&mut self) -> bool {
         let format = self.state.options.format;
         let (mut was_full, mut has_taken) = (true, false);
-        // The loop ends after a batch that is not full. Requests that end after that wait for the next call, so that
-        // their lines are written together.
+        // The loop ends after a batch that is not full. The lines of later requests are then written together by the
+        // next call.
         while self.write_batch() && was_full {
             let dropped = self.state.dropped.load(SeqCst);
             let mut taken = 0;
@@ -127,7 +124,7 @@ impl Writer {
         has_taken
     }
 
-    /// Writes the batch. Returns whether all of it is written.
+    /// Writes the batch. Returns whether it is written completely.
     fn write_batch(&mut self) -> bool {
         if self.batch.is_empty() {
             return true;
@@ -136,7 +133,8 @@ impl Writer {
         if self.is_lost || self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
         }
-        // Each line must be in one file as a whole. So the file is rotated only if no part of the batch is written.
+        // If a part of the batch is already in the file, a rotation could divide a line between two files. So the file
+        // is then not rotated.
         if self.batch.written() == 0
             && let Err(error) = self.rotate_when_full()
         {
@@ -159,7 +157,7 @@ impl Writer {
         }
     }
 
-    /// Opens the file at the path, if another program has renamed or removed the open file. Checks this once per
+    /// If another program has renamed or removed the open file, opens the file at the path. Checks this once per
     /// [`CHECK`], and after [`AccessLog::reopen`](super::AccessLog::reopen).
     fn follow_path(&mut self) {
         let must_reopen = self.state.must_reopen.swap(false, SeqCst);
@@ -189,14 +187,13 @@ impl Writer {
         }
     }
 
-    /// Records that the open file is at its path.
     fn end_outage(&mut self) {
         self.is_lost = false;
         self.retry_at = None;
         self.state.is_stuck.store(false, SeqCst);
     }
 
-    /// Rotates the file if the batch would make it too long. If another process writes to the same file, only one of
+    /// Rotates the file if the batch would make it too long. If several processes write to the same file, only one of
     /// them rotates it.
     fn rotate_when_full(&mut self) -> io::Result<()> {
         let (len, added) = (self.file.metadata()?.len(), self.batch.len() as u64);
@@ -205,13 +202,13 @@ impl Writer {
         }
         match self.file.try_lock() {
             Ok(()) => {}
-            // Another process rotates the file now.
+            // Another process has the lock, and rotates the file now.
             Err(TryLockError::WouldBlock) => return Ok(()),
             // Some file systems do not support locks.
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // Another process may have rotated the file before this one got the lock.
+        // Another process may have rotated the file before this process got the lock.
         let path = &self.state.path;
         let rotated = match is_at(&self.file, path) {
             true => make_room(path, self.state.options.keep),
@@ -230,14 +227,14 @@ impl Writer {
         }
     }
 
-    /// Replaces the open file by this file. The batch must begin with a whole line: no part of the batch was written, or the
-    /// caller has called [`LineBatch::begin_in_new_file`].
+    /// Replaces the open file by `file`. The batch must begin with a whole line. So either no part of the batch was
+    /// written, or the caller has called [`LineBatch::begin_in_new_file`].
     fn use_file(&mut self, file: File) {
         self.file = file;
         self.must_check_end = true;
     }
 
-    /// Before the first write to a file: if a crash or a full disk has left an incomplete line, ends this line.
+    /// Before the first write to a file, ends the last line if a crash or a full disk has left it incomplete.
     fn end_last_line(&mut self) -> io::Result<()> {
         if self.must_check_end && ends_in_line(&mut self.file, || thread::sleep(LOOK))? {
             self.file.write_all(b"\n")?;
@@ -270,7 +267,7 @@ impl Writer {
 
 /// Returns whether the last line of the file is incomplete, and no process is writing it. While another process writes
 /// lines, a reader may see only a part of them. So the line counts as incomplete only if the file does not change for
-/// half a second. `pause` waits between two looks.
+/// half a second. The function calls `pause` between two reads.
 fn ends_in_line(file: &mut File, mut pause: impl FnMut()) -> io::Result<bool> {
     let (mut len, mut last) = end(file)?;
     let mut unchanged = 0;
@@ -289,7 +286,7 @@ fn end(file: &mut File) -> io::Result<(u64, u8)> {
     let mut last = *b"\n";
     if len > 0 {
         file.seek(SeekFrom::Start(len - 1))?;
-        // If another program has just emptied the file, this reads nothing.
+        // If another program has just emptied the file, `read` reads nothing, and `last` stays a newline.
         let _ = file.read(&mut last)?;
     }
     Ok((len, last[0]))
@@ -302,7 +299,6 @@ mod tests {
     use super::*;
     use crate::access_log::AccessLogOptions;
 
-    /// Returns a writer for a file with this content, and the path of the file.
     fn writer(content: &str) -> (tempfile::TempDir, std::path::PathBuf, Writer) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("access.jsonl");
@@ -317,7 +313,7 @@ mod tests {
     fn a_line_that_is_partly_in_a_removed_file_is_written_to_the_new_file() {
         let (_directory, path, mut writer) = writer("");
         writer.batch.line_of(3).extend_from_slice(b"one\ntwo\nthree\n");
-        // The disk was full after the first line and a part of the second one.
+        // The disk was full after the first line and a part of the second line.
         let mut disk = [0; 6];
         assert!(writer.batch.write_to(&mut &mut disk[..]).is_err());
         writer.retry_at = Some(Instant::now() + RETRY);
@@ -338,7 +334,6 @@ mod tests {
         };
         let away = directory.path().join("away");
         fs::rename(&path, &away).unwrap();
-        // A directory cannot be opened as the log.
         fs::create_dir(&path).unwrap();
         assert_eq!(follow(), (true, true));
         fs::remove_dir(&path).unwrap();
@@ -381,7 +376,6 @@ mod tests {
     fn an_incomplete_last_line_ends_with_the_first_write() {
         for (content, want) in [("", "line\n"), ("old\n", "old\nline\n"), ("ol", "ol\nline\n")] {
             let (_directory, path, mut writer) = writer(content);
-            // `Writer::open` writes nothing, because the disk may be full.
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
             writer.batch.line_of(1).extend_from_slice(b"line\n");
             assert!(writer.write_batch());

@@ -17,7 +17,7 @@ use crate::saf::{Access, AccessLevel};
 /// bytes.
 const LONGEST: (usize, usize) = (8, 246);
 
-/// Answers whether the caller has the access that the body describes. Unknown fields of the body are ignored.
+/// Answers whether the caller has the access that the body describes. Ignores unknown fields of the body.
 pub(super) async fn check<B: Body>(
     request: &Parts,
     body: B,

@@ -34,7 +34,6 @@ use crate::{
 
 const DAY_SECS: u64 = 86_400;
 
-/// The parsed body of a request for a Personal Access Token.
 #[derive(Debug)]
 struct PatRequest {
     lifetime: Lifetime,
@@ -42,7 +41,6 @@ struct PatRequest {
     label: Label,
 }
 
-/// How long a token should be valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lifetime {
     Days(Validity),
@@ -62,10 +60,10 @@ pub(super) struct NewTokens<'a> {
 }
 
 impl NewTokens<'_> {
-    /// Answers with a Personal Access Token that is valid for the maximum validity at most, and has only allowed
-    /// scopes. As in API ML (Zowe's API Mediation Layer), the body is parsed before the credentials are checked. The
-    /// token is registered before the response is sent. From then on, a rule with the current time revokes the token,
-    /// even if its issue time is in the future because the clock was ahead.
+    /// Answers with a new Personal Access Token. As in API ML (Zowe's API Mediation Layer), the body is parsed before
+    /// the credentials are checked. The token is registered before the response is sent. A rule that is made after the
+    /// registration also revokes the token. This holds even if the clock was set back in between, so that the issue
+    /// time of the token is later than the time of the rule.
     pub(super) async fn generate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let pat = self.parse(&body::read(body).await?)?;
         let user = self.callers.log_in(credentials::basic(request)?, request).await?;
@@ -77,8 +75,8 @@ impl NewTokens<'_> {
         Ok(typed(token, HeaderValue::from_static("text/plain")))
     }
 
-    /// Answers 201 with a new Personal Access Token in JSON. In contrast to [`generate`](Self::generate), this endpoint
-    /// also accepts a login token, and checks the credential before it parses the body. A Personal Access Token is no
+    /// Answers 201 with a new Personal Access Token in JSON. Unlike [`generate`](Self::generate), this function also
+    /// accepts a login token, and checks the credential before it parses the body. A Personal Access Token is no
     /// credential here, so it cannot create other tokens (docs/decisions.md#d10).
     pub(super) async fn create<B: Body>(
         self,
@@ -94,7 +92,7 @@ impl NewTokens<'_> {
         Ok(response)
     }
 
-    /// Parses the body. Refuses an expiry time that is not allowed. If there is no registry, also refuses a name or a
+    /// Parses the body. Refuses an expiry time that is not allowed. Without a registry, also refuses a name and a
     /// description.
     fn parse(self, body: &[u8]) -> Result<PatRequest, ApiError> {
         let pat = parse_generate_body(body)?;
@@ -178,8 +176,8 @@ impl NewTokens<'_> {
 }
 
 /// Parses `{"validity": days, "scopes": [scope, …]}`. The body may also have `name`, `description` and `expiresAt`. If
-/// it has `expiresAt`, this time replaces `validity`. Any other field is an error. `validity` may be missing, `null`, a
-/// number or a string of digits. An item of `scopes` may contain several scopes, separated by commas.
+/// it has `expiresAt`, this time decides, and not `validity`. Any other field is an error. `validity` may be missing,
+/// `null`, a number or a string of digits. An item of `scopes` may contain several scopes, separated by commas.
 ///
 /// # Errors
 /// [`ApiError::PatWithoutScopes`] if the body names no service. [`ApiError::InvalidPatBody`] if anything else is wrong.
@@ -218,7 +216,7 @@ fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
 }
 
 /// Deserializes a number of days like Zowe API ML, which uses a Java `int` and the JSON parser Jackson. A blank string
-/// counts as a missing number. Jackson would truncate a number with a fraction, but this function returns an error.
+/// counts as a missing number. A number with a fraction is an error here, but Jackson truncates it.
 fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
     let days = match Value::deserialize(deserializer)? {
         Value::Null => return Ok(None),
@@ -231,8 +229,8 @@ fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Er
 }
 
 /// Deserializes the scopes. Returns `None` for `null`. If an item is not a scope, the outer `Result` is an error with a
-/// position in the body. If the list names no service, the inner `Result` is an error, and the caller answers with
-/// [`ApiError::PatWithoutScopes`].
+/// position in the body. If the list names no service, the inner `Result` is an error, for which the gateway answers
+/// with [`ApiError::PatWithoutScopes`].
 fn scopes<'de, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Option<Result<Scopes, ScopesError>>, D::Error> {

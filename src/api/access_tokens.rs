@@ -40,7 +40,6 @@ use crate::{
 /// The maximum grace period of a rotation: a week. During the grace period, the old token stays valid.
 const MAX_GRACE_SECS: u64 = 7 * 24 * 60 * 60;
 
-/// The endpoints of the registry of issued PATs.
 #[derive(Clone, Copy)]
 pub(super) struct AccessTokens<'a> {
     pub(super) registry: &'a Registry,
@@ -77,8 +76,8 @@ impl AccessTokens<'_> {
         })
     }
 
-    /// Answers which tasks of administrators the caller may do. So a client can hide the tasks that the gateway would
-    /// refuse. The endpoint of each task checks the permission again.
+    /// Answers which tasks of administrators the caller may do. A client uses this answer to hide the other tasks. The
+    /// endpoint of each task checks the permission again.
     pub(super) async fn permissions(self, request: &Parts) -> Answer {
         let caller = self.credentials.user(request).await?;
         json(&Permissions {
@@ -95,7 +94,6 @@ impl AccessTokens<'_> {
         json(&TokenEntry::from(token))
     }
 
-    /// Changes the name or the description of one of the caller's tokens.
     pub(super) async fn change<B: Body>(self, request: &Parts, id: &str, body: B) -> Answer {
         let caller = self.credentials.user(request).await?;
         let id = token_id(id)?;
@@ -122,7 +120,6 @@ impl AccessTokens<'_> {
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
-    /// Replaces one of the caller's tokens by a new one.
     pub(super) async fn rotate<B: Body>(self, request: &Parts, id: &str, body: B) -> Answer {
         let caller = self.credentials.user(request).await?;
         let id = token_id(id)?;
@@ -130,8 +127,7 @@ impl AccessTokens<'_> {
         add_to_record(request, |record| record.detail = Some(Detail::AccessToken { id }));
         let old = self.registry.find(caller, id, self.clock).await?;
         let pat = IssuedPat {
-            // `replace` reads only the user, the scopes and the expiry time of this value. So the fingerprint is a
-            // placeholder.
+            // `replace` reads only the user, the scopes and the expiry time, so the fingerprint is a placeholder.
             token: TokenFingerprint::from_bytes([0; 32]),
             user: caller,
             scopes: old.scopes,
@@ -154,7 +150,6 @@ impl AccessTokens<'_> {
         Ok(response)
     }
 
-    /// Replaces the token that the client has presented by a new one.
     pub(super) async fn rotate_own<B: Body>(self, request: &Parts, body: B) -> Answer {
         let pat = IssuedPat::from(&self.presented(request).await?);
         let body = self.rotation(&body::read(body).await?)?;
@@ -191,7 +186,7 @@ impl AccessTokens<'_> {
             log_limited!(error, "issue PAT", { %error }, "the Personal Access Token could not be issued");
             ApiError::Internal
         })?;
-        // The new token can be longer than the old one, for example because only the new one has a prefix.
+        // The new token can be longer than the old token. For example, only the new token may have a prefix.
         token_bounds::check_len(&issued, user)?;
         let new = IssuedPat {
             token: issued.fingerprint(),
@@ -241,7 +236,7 @@ impl AccessTokens<'_> {
         Ok(())
     }
 
-    /// Returns the user whose token a request is about.
+    /// Returns the user to whom the token belongs: the user in the query, else the caller.
     async fn owner(self, request: &Parts, caller: UserId) -> Result<UserId, ApiError> {
         match owner_of_one(request.uri.query())? {
             Owner::User(user) => self.permitted(request, caller, user).await,
@@ -281,8 +276,8 @@ impl AccessTokens<'_> {
         } else {
             body::object(body).map_err(ApiError::InvalidBody)?
         };
-        // A token contains its expiry time in whole seconds. If `expiresAt` were in the current second, the new token
-        // would already be expired.
+        // A token contains its expiry time in whole seconds. A token with an `expiresAt` in the current second has
+        // already expired.
         let now = self.clock.now().as_secs();
         if expires_at.is_some_and(|expires_at| expires_at.as_secs() <= now) {
             return Err(ApiError::InvalidBody(BodyProblem::new("`expiresAt` is in the past")));
@@ -321,14 +316,12 @@ struct RotateBody {
     grace_seconds: Option<u64>,
 }
 
-/// Deserializes the name of a token. `null` is the same as no name.
 pub(super) fn name<'de, D: Deserializer<'de>>(d: D) -> Result<Option<TokenName>, D::Error> {
     let Some(text) = Option::<String>::deserialize(d)? else { return Ok(None) };
     let problem = |error| D::Error::custom(format!("`name` is not valid: {error}"));
     TokenName::new(&text).map(Some).map_err(problem)
 }
 
-/// Deserializes the description of a token. `null` is the same as no description.
 pub(super) fn description<'de, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Option<TokenDescription>, D::Error> {
@@ -337,7 +330,6 @@ pub(super) fn description<'de, D: Deserializer<'de>>(
     TokenDescription::new(&text).map(Some).map_err(problem)
 }
 
-/// Deserializes a time. `null` is the same as no time.
 pub(super) fn expires_at<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
     let Some(text) = Option::<String>::deserialize(d)? else { return Ok(None) };
     let problem = || D::Error::custom("`expiresAt` is not a time such as 2027-01-15T08:00:00Z");

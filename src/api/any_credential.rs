@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{audit::CredentialKind, passticket::UserId};
 
-/// Authenticates callers by one credential of the request. [`user`](Self::user) uses the first of these credentials
-/// that the request has: login token, password, client certificate. [`caller`](Self::caller) first tries the client
-/// certificate.
+/// Authenticates callers by one credential of the request. [`user`](Self::user) looks for a login token, then for a
+/// password, then for a client certificate, and uses the first credential that it finds. [`caller`](Self::caller) first
+/// tries the client certificate.
 #[derive(Clone, Copy)]
 pub(super) struct AnyCredential<'a> {
     pub(super) callers: Callers<'a>,
@@ -31,7 +31,7 @@ impl AnyCredential<'_> {
 
     /// Returns the caller of an endpoint that both users and programs may call. If client certificates are on, and the
     /// request has a client certificate that has not expired, the caller is a program. The certificate need not belong
-    /// to a user. A request without such a certificate needs a credential of a user.
+    /// to a user. In all other cases, the caller is the [`user`](Self::user) of the request.
     ///
     /// # Errors
     /// [`ApiError::NoCredential`] if the request has no credential. Another [`ApiError`] if the credential is not

@@ -65,8 +65,8 @@ pub struct ApimlEndpoints {
 }
 
 impl ApimlEndpoints {
-    /// Creates settings that list `services`. If several services have the same id, a request for this id returns only
-    /// the first of them.
+    /// Creates settings with this list of services. If several services have the same id, the response to a request for
+    /// this id contains only the first of them.
     pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
         Self {
             services: SharedServices::new(services),
@@ -78,7 +78,7 @@ impl ApimlEndpoints {
         }
     }
 
-    /// Lists the services of `services`, a list that can be replaced while requests run.
+    /// Uses the list `services`, which the program can replace while requests run.
     #[must_use]
     pub fn with_shared_services(self, services: SharedServices) -> Self {
         Self { services, ..self }
@@ -101,9 +101,9 @@ impl ApimlEndpoints {
         Self { instance_health: Arc::new(health), ..self }
     }
 
-    /// Sets the function that returns the health of the gateway, as the name and the health of each part. A part is
-    /// something that the gateway needs to serve requests. The gateway is UP if all parts are UP. `access` sets which
-    /// clients may read the health. The function is called for each request for the health, so it must not block.
+    /// Sets the function that returns the health of the gateway: the name and the health of each part that the gateway
+    /// needs to serve requests. The gateway is UP if all parts are UP. `access` sets which clients may read the health.
+    /// Each request to `/application/health` calls the function, so it must not block.
     #[must_use]
     pub fn with_health(
         self,
@@ -114,8 +114,8 @@ impl ApimlEndpoints {
     }
 
     /// Sets the function that returns whether the registry of services is current. If the registry is not current, the
-    /// gateway stays UP, because it keeps the services that it fetched last. The function is called for each request
-    /// for the health, so it must not block.
+    /// gateway stays UP, because it keeps the services that it fetched last. Each request to `/application/health`
+    /// calls the function, so it must not block.
     #[must_use]
     pub fn with_discovery(self, health: impl Fn() -> Health + Send + Sync + 'static) -> Self {
         Self { discovery: Some(Arc::new(health)), ..self }
@@ -143,8 +143,6 @@ impl fmt::Debug for ApimlEndpoints {
     }
 }
 
-/// Answers requests for the endpoints of [`ApimlEndpoints`]. The fields are the parts of `AuthApi` that the endpoints
-/// need.
 #[derive(Clone, Copy)]
 pub(super) struct ApimlGateway<'a> {
     pub(super) endpoints: &'a ApimlEndpoints,
@@ -191,8 +189,8 @@ impl ApimlGateway<'_> {
         listed(&service.ok_or(ApiError::NoSuchService)?)
     }
 
-    /// Checks that the caller may list the services. As in API ML, any program with a client certificate that the
-    /// listener trusts may list them.
+    /// Checks that the caller may list the services. As in API ML, each program with a client certificate that the
+    /// listener trusts may do so.
     async fn permit_list(self, request: &Parts) -> Result<(), ApiError> {
         match self.credentials.caller(request).await? {
             Caller::Program => Ok(()),
@@ -214,7 +212,7 @@ impl ApimlGateway<'_> {
         let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
         match in_target.or(host) {
             Some(authority) => format!("{protocol}://{authority}"),
-            // The client has sent no address of the gateway, so the list contains paths instead of URLs.
+            // The list then contains paths instead of URLs.
             None => String::new(),
         }
     }
@@ -252,15 +250,14 @@ impl ApimlGateway<'_> {
     }
 }
 
-/// Returns a response with status 200 and this document. As in API ML, the content type is the one that the Java
-/// framework Spring uses.
+/// Returns a response with status 200 and this document. The content type is that of the Java framework Spring, as in
+/// API ML.
 fn actuator_document(document: &Value) -> Response<Full<Bytes>> {
     let content_type = HeaderValue::from_static("application/vnd.spring-boot.actuator.v3+json");
     typed(document.to_string().into(), content_type)
 }
 
-/// Returns the status of the registry. `STALE` means that the registry is not current: the gateway uses the services
-/// that it fetched before.
+/// Returns the status of the registry. `STALE` means that the gateway uses services that it fetched earlier.
 fn registry_status(discovery: &Health) -> &'static str {
     if discovery.is_up() { "UP" } else { "STALE" }
 }
@@ -303,7 +300,7 @@ fn info() -> Response<Full<Bytes>> {
     actuator_document(&document)
 }
 
-/// Returns the version of this crate, and not a version of API ML. Clients of API ML expect all three members.
+/// Clients of API ML expect all three members. The version is that of this crate, not of API ML.
 fn version() -> Response<Full<Bytes>> {
     let version = json!({ "version": VERSION, "buildNumber": "unknown", "commitHash": "unknown" });
     json_document(&json!({ "apiml": version }))
@@ -314,7 +311,6 @@ fn api_id(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("apiId="))
 }
 
-/// Encodes a certificate in PEM (RFC 7468).
 fn certificate_pem(der: &[u8]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     pem::encode_config(&pem::Pem::new("CERTIFICATE", der), config)

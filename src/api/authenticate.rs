@@ -22,8 +22,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// The maximum time of a password check. The number of concurrent checks is limited. Without a maximum time, a provider
-/// that never answers would block all these checks, and no password could be checked any more.
+/// The maximum time of a password check. The number of concurrent checks is limited. If a provider never answered and
+/// there were no maximum time, no password could be checked any more.
 pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ pub(super) struct Callers<'a> {
     pub(super) memory: &'a Arc<PasswordMemory>,
     pub(super) certificates: ClientCertificates<'a>,
     pub(super) clock: &'a Arc<dyn Clock>,
-    /// How long a client waits for a password check. The check may continue after that.
+    /// How long a client waits for a password check. The check itself may take longer.
     pub(super) wait: Duration,
 }
 
@@ -69,8 +69,8 @@ impl Callers<'_> {
         })
     }
 
-    /// Authenticates the caller with `credentials`. If `credentials` is `None` and client certificates are on,
-    /// authenticates with the client certificate. If the credentials are wrong, the certificate is not tried.
+    /// Authenticates the caller with `credentials`. If `credentials` is `None` and client certificates are on, uses the
+    /// client certificate instead. If `credentials` are wrong, does not try the certificate.
     ///
     /// # Errors
     /// - [`ApiError::AuthenticationRequired`] if `credentials` is `None`, and either the request has no certificate or
@@ -168,14 +168,14 @@ impl Callers<'_> {
 /// `turn` is the permission of the throttle to check one password.
 ///
 /// The client waits at most `wait`. After that, the check continues, so that the throttle also counts a late refusal.
-/// Otherwise, guesses would not be limited while the server that checks passwords is slow.
+/// If the check ended with the wait, the number of guesses would not be limited while the login provider is slow.
 pub(super) async fn check(
     turn: Turn,
     checking: LoginFuture,
     wait: Duration,
 ) -> Result<UserId, LoginError> {
     match timeout(wait, tokio::spawn(finish_check(turn, checking))).await {
-        // If the task has no result, the provider has panicked, or the runtime shuts down.
+        // Without a result, the provider has panicked, or the runtime shuts down.
         Ok(finished) => finished.unwrap_or(Err(LoginError::Unavailable)),
         Err(_) => Err(LoginError::Unavailable),
     }
@@ -189,8 +189,7 @@ pub(super) async fn finish_check(turn: Turn, checking: LoginFuture) -> Result<Us
     match result {
         Ok(_) => turn.succeeded(),
         Err(reason) if reason.is_guess() => turn.failed(),
-        // The login was no guess (`LoginError::is_guess`), so `withdraw` takes the attempt back. But if the password
-        // was already compared with a cached one, the attempt stays a failed login.
+        // If the password was already compared with the cached password, `withdraw` leaves the attempt a failed login.
         Err(_) => turn.withdraw(),
     }
     result

@@ -43,8 +43,6 @@ impl Authorizer<'_> {
         }
     }
 
-    /// Asks whether `caller` has the access `level` to `resource` in `class`.
-    ///
     /// # Errors
     /// [`ApiError::Saf`] if the check failed.
     pub(super) async fn access(

@@ -22,20 +22,21 @@ use crate::{
 /// logins) with an [`AuthApi`](super::AuthApi). [`AuthApi::basic_login`](super::AuthApi::basic_login) creates a value
 /// of this type.
 ///
-/// A wrong password counts as a failed login. A client sends its password with each request. So a cache holds a keyed
-/// hash of each password that the provider has accepted. For a minute, this password is accepted from the same network
-/// without another check. A network is the first 24 bits of an IPv4 address, or the first 56 bits of an IPv6 address.
-/// The cache holds at most 10,000 pairs of a user and a network. The cache does not notice if a user is revoked or if a
-/// password is changed elsewhere. If the user changes the password at this `AuthApi`, the cache removes the old
-/// password.
+/// A wrong password counts as a failed login. A client sends its password with each request, and the login provider
+/// does not check it each time: a cache holds a keyed hash of each password that the provider has accepted. For a
+/// minute, this password is accepted from the same network without another check. A network is the first 24 bits of an
+/// IPv4 address, or the first 56 bits of an IPv6 address. The cache holds at most 10,000 pairs of a user and a network.
+/// If a user is revoked, or if a password is changed elsewhere, the cache does not notice it. If the user changes the
+/// password at this `AuthApi`, the cache removes the old password.
 ///
 /// The throttle also applies to passwords in the cache. While it refuses the logins of a user from a network, it also
-/// refuses every password of this user in requests from this network, even the cached one. A password that differs from
-/// the cached one counts as a failed login, even before the provider checks it. If the provider then accepts the
-/// password, the failure is taken back.
+/// refuses every password of this user in requests from this network, even the cached password. A password that differs
+/// from the cached password counts as a failed login, even before the provider checks it. If the provider then accepts
+/// the password, the failure is taken back.
 ///
 /// Requests from one network with the same user and password share one check. A request waits at most
-/// [`AuthApi::with_login_wait`](super::AuthApi::with_login_wait). This time includes the wait for other checks to end.
+/// [`AuthApi::with_login_wait`](super::AuthApi::with_login_wait). This limit includes the time in which the request
+/// waits for other checks to end.
 ///
 /// ```
 /// use tower_passticket::{
@@ -62,15 +63,14 @@ pub struct BasicLogin {
     pub(super) throttle: Arc<LoginThrottle>,
     pub(super) memory: Arc<PasswordMemory>,
     pub(super) clock: Arc<dyn Clock>,
-    /// How long a request waits for a check.
     pub(super) wait: Duration,
 }
 
 impl BasicLogin {
     /// Waits for a turn, which is the permission of the throttle to check one password. Then checks the password. The
-    /// caller runs this function in a separate task. So the throttle counts the result, and the cache gets an accepted
-    /// password, even if all clients have disconnected. If they disconnect before the check has a turn, the provider is
-    /// not called.
+    /// caller runs this function in a separate task. So even if all clients disconnect during the check, the throttle
+    /// counts the result, and the cache gets an accepted password. If all clients disconnect before the check has a
+    /// turn, the provider is not called.
     async fn run(
         self,
         check: Check,
@@ -145,8 +145,8 @@ impl PasswordVerifier for BasicLogin {
         if !self.memory.contains(&sender, now) {
             return None;
         }
-        // The result of the comparison below tells the client whether its password is the cached one, so the comparison
-        // is a guess. While the user must wait, the throttle refuses the comparison, as it refuses a login.
+        // The comparison below tells the client whether its password is the cached password. So while the user must
+        // wait, the throttle refuses the comparison, as it refuses a login.
         if let Err(early) = self.throttle.check(user, client, &*self.clock) {
             return Some(Err(too_many_attempts(early)));
         }
@@ -171,7 +171,8 @@ impl PasswordVerifier for BasicLogin {
         };
         let task = joined.begun.take().map(|check| {
             // The throttle counts the guess here, before the first `.await`. If it counted later, clients could compare
-            // many passwords with the cached one at the same time, or disconnect before the throttle counts the guess.
+            // many passwords with the cached password at the same time, or could disconnect before the throttle counts
+            // the guess.
             let guess = check
                 .was_compared()
                 .then(|| self.throttle.guess(&user, client, self.clock.clone()));
@@ -274,7 +275,6 @@ mod tests {
             self.provider.checks.load(Ordering::Relaxed)
         }
 
-        /// Checks like the layer: first in the cache, then with the provider.
         async fn verify(&self, name: &str, password: &str) -> Result<UserId, PasswordError> {
             self.verify_from(None, name, password).await
         }
@@ -292,7 +292,6 @@ mod tests {
             }
         }
 
-        /// Changes the password of the user A at the auth API.
         fn change_password(&self) -> impl Future<Output = http::StatusCode> + use<> {
             let change = http::Request::post("/gateway/api/v1/auth/login");
             let body = r#"{"username": "a", "password": "right", "newPassword": "new"}"#;
@@ -312,7 +311,7 @@ mod tests {
             assert_eq!(world.verify("A", "right").await, Ok(user("A")), "{second}");
             assert_eq!(world.checks(), want, "{second}");
         }
-        // The provider checks each password that differs from the cached one.
+        // The provider checks each password that differs from the cached password.
         assert_eq!(world.verify("A", "wrong").await, Err(PasswordError::Wrong));
         assert_eq!(world.checks(), 3);
     }
@@ -428,12 +427,11 @@ mod tests {
         assert_eq!(world.verify_from(client, "A", "right").await, early);
         assert_eq!(world.verify_from(client, "A", "guess 5").await, early);
         assert_eq!(world.checks(), 1);
-        // After the wait, the cached password is accepted again.
         world.clock.advance(Duration::from_secs(1));
         assert_eq!(world.verify_from(client, "A", "right").await, Ok(user("A")));
     }
 
-    /// A shared store of failed logins. While the value is true, the store refuses each attempt.
+    /// A shared store that refuses each attempt while the value is true.
     #[derive(Debug, Default)]
     struct Refusing(AtomicBool);
 

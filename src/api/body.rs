@@ -93,12 +93,11 @@ impl<B: Body> Body for MeteredBody<B> {
 pub(crate) enum ReadError {
     /// The body has more than [`MAX_BODY_LEN`] bytes.
     TooLarge,
-    /// The body failed with an error before its end.
     Incomplete,
 }
 
-/// The error of a body that failed before its end. A body may have any error type, but `Limited` needs an error that
-/// implements [`Error`](std::error::Error).
+/// `Limited` needs an error that implements [`Error`](std::error::Error). The error type of a body need not implement
+/// it.
 #[derive(Debug, thiserror::Error)]
 #[error("the body is incomplete")]
 struct Incomplete;
@@ -127,7 +126,7 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyPr
 pub struct BodyProblem(Box<str>);
 
 impl BodyProblem {
-    /// Returns a problem that a parser of JSON cannot find. The text must quote no value from the body.
+    /// Creates a problem that the JSON parser does not find. The text must quote no value from the body.
     pub(super) fn new(problem: &'static str) -> Self {
         Self(problem.into())
     }
@@ -140,9 +139,9 @@ impl BodyProblem {
 
 impl From<serde_json::Error> for BodyProblem {
     /// Returns a problem whose text contains no value from the body. The text of a syntax error is kept, because it
-    /// never quotes the body. A data error may quote the body, so a general text replaces its text, with three
-    /// exceptions: missing fields, duplicate fields, and errors of our own deserializers. These texts quote nothing of
-    /// the body: they name only fields that this crate defines. A text of our own deserializers begins with such a name
+    /// never quotes the body. The text of a data error may quote the body, so a general text replaces it. Three kinds
+    /// of data errors keep their text, because they name only fields that this crate defines: missing fields, duplicate
+    /// fields, and errors of our own deserializers. A text of our own deserializers begins with the name of the field
     /// in backquotes.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();

@@ -11,10 +11,9 @@ use crate::{
     passticket::UserId,
 };
 
-/// Reads the client certificate of a request and maps it to a user, if client certificates are on.
+/// If client certificates are on, reads the client certificate of a request and maps it to a user.
 #[derive(Clone, Copy)]
 pub(super) struct ClientCertificates<'a> {
-    /// `None` if client certificates are off.
     pub(super) mapper: Option<&'a dyn IdentityMapper>,
     pub(super) clock: &'a dyn Clock,
 }
@@ -26,8 +25,8 @@ impl ClientCertificates<'_> {
         request.extensions.get().filter(|_| self.mapper.is_some())
     }
 
-    /// Checks that the request has a certificate that has not expired. The certificate was verified before the request
-    /// arrived here. It need not belong to a user (docs/reference/auth-endpoints.md#refresh,
+    /// Checks that the request has a certificate that has not expired. The listener has already verified the
+    /// certificate. The certificate need not belong to a user (docs/reference/auth-endpoints.md#refresh,
     /// docs/reference/auth-endpoints.md#ticket).
     ///
     /// # Errors

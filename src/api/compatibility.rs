@@ -27,8 +27,8 @@ use crate::{
 };
 
 impl Compatibility {
-    /// Returns the status of a successful request to `access-token/validate`, to `access-token/revoke`, or to an
-    /// endpoint below `access-token/revoke`.
+    /// Returns the status of a successful request to `access-token/validate`, `access-token/revoke`, or an endpoint
+    /// below `access-token/revoke`.
     pub(super) fn success(self) -> StatusCode {
         match self {
             Self::Documented => StatusCode::OK,
@@ -77,8 +77,7 @@ impl Compatibility {
         if let ApiError::MethodNotAllowed { allowed, .. } = &error {
             headers.insert(ALLOW, allow(allowed));
         }
-        // As in API ML, a 404 for an unknown service or for an empty list also has the header with the version of the
-        // list's format.
+        // The version of the format of the service list. API ML also sends it with these 404 responses.
         if error == ApiError::NoSuchService {
             set_version(headers);
         }
@@ -95,9 +94,8 @@ impl Compatibility {
         response
     }
 
-    /// Returns the response of API ML to a request for one service that does not exist. Returns `None` for all other
-    /// errors, and if the request was for the list and the list is empty. In the profile `Documented`, always returns
-    /// `None`.
+    /// In the profile `ZoweV3`, returns the response to a request for one service that does not exist. Returns `None`
+    /// in the profile `Documented`, for all other errors, and if the request was for the whole list.
     fn unknown_service(self, error: &ApiError, path: &str) -> Option<Response<Full<Bytes>>> {
         if self != Self::ZoweV3 || *error != ApiError::NoSuchService {
             return None;
@@ -125,8 +123,8 @@ impl Compatibility {
             Self::ZoweV3 => zowe_v3_difference(error, path).unwrap_or_else(|| {
                 let (status, message) = error.message(&zaas_path(path));
                 let message = match (error, error.detail()) {
-                    // In this profile, only the messages of a 429 contain the detail (docs/decisions.md#d45). This
-                    // detail is the time that the client must wait, or the number of tokens that the user already has.
+                    // In this profile, only the messages of a 429 contain the detail (docs/decisions.md#d45): the time
+                    // that the client must wait, or the number of tokens that the user already has.
                     (
                         ApiError::TooManyAttempts { .. }
                         | ApiError::TooManyCalls { .. }
@@ -178,9 +176,8 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
         ApiError::NotPermitted(_) | ApiError::NoUser => (StatusCode::FORBIDDEN, forbidden()),
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
         ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
-        // The client should try again later, for example because each user gets one PassTicket (a one-time password of
-        // z/OS) per second. API ML has no response for this case. So the gateway sends the response of API ML to a
-        // failed generation of a PassTicket.
+        // API ML has no response that tells the client to try again later. So the gateway sends the response of API ML
+        // for a failed generation of a PassTicket (a one-time password of z/OS).
         ApiError::Ticket(error) if error.retry_after().is_some() => {
             let text = error.codes().text();
             let message = ApiMessage::with(&messages::TICKET_FAILED, &[&text]);
@@ -190,8 +187,8 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
     })
 }
 
-/// Returns whether the response hides what is wrong with a credential. The response then has the message for a missing
-/// credential. API ML's gateway answers in this way on `/application/health` and on the paths of the service list.
+/// Returns whether the response has the message for a missing credential, even if the request has a credential and it
+/// is wrong. API ML's gateway answers in this way on `/application/health` and on the paths of the service list.
 fn is_without_reason(error: &ApiError, path: &str) -> bool {
     let is_protected = matches!(
         ApimlPath::find(path),
@@ -220,6 +217,6 @@ pub(super) fn allow(methods: &[Method]) -> HeaderValue {
         text.push_str(if *method == Method::GET { ", HEAD, " } else { ", " });
     }
     text.push_str("OPTIONS");
-    // A method is a token, so the text is a valid header.
+    // The name of a method is always a valid header value.
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("OPTIONS"))
 }

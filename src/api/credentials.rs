@@ -19,14 +19,13 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Checks that no part is empty, and returns the user id. The parts are the user name, the password and the new
-    /// password.
+    /// Checks that the user name, the password and the new password are not empty, and returns the user id.
     ///
     /// # Errors
-    /// [`ApiError::InvalidLoginInput`] if a part is empty. [`ApiError::WrongCredentials`] if the name is not a valid
-    /// user id, so that the client does not learn which names are valid. Also [`ApiError::WrongCredentials`] if the
-    /// password is a text that no login provider may receive, such as a Personal Access Token.
-    /// [`ApiError::NewPasswordRefused`] if no login provider may receive the new password.
+    /// [`ApiError::InvalidLoginInput`] if one of these is empty. [`ApiError::WrongCredentials`] if the name is not a
+    /// valid user id: an error of its own would tell the client which names are valid. Also
+    /// [`ApiError::WrongCredentials`] if the password is a text that no login provider may receive, such as a Personal
+    /// Access Token. [`ApiError::NewPasswordRefused`] if no login provider may receive the new password.
     pub(super) fn check(&self) -> Result<UserId, ApiError> {
         let is_empty = |password: &Password| password.expose().is_empty();
         if self.username.trim().is_empty()
@@ -61,8 +60,6 @@ pub(super) fn basic(request: &Parts) -> Result<Option<Credentials>, ApiError> {
     })
 }
 
-/// Reads the credentials in the first `Authorization` header. Returns `None` if there is no such header, or if its
-/// scheme is not `Basic` (RFC 7617).
 fn parse_basic(headers: &HeaderMap) -> Result<Option<Credentials>, ApiError> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let (scheme, encoded) = split_scheme(value.as_bytes());
@@ -109,7 +106,7 @@ mod tests {
             (&basic(b" :x"), Ok(Some((" ", b"x")))),
             (&basic("user:p\u{e4}ss".as_bytes()), Ok(Some(("user", "p\u{e4}ss".as_bytes())))),
             (&basic(b"user:p\xE4ss"), Ok(Some(("user", b"p\xE4ss")))),
-            // This value is Base64 without padding.
+            // Base64 without padding.
             ("Basic dTpwYQ", Ok(Some(("u", b"pa")))),
             (&basic(b":pass"), Err(())),
             (&basic(b"user"), Err(())),

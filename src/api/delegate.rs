@@ -36,7 +36,6 @@ struct DelegatedTicket<'a> {
     user: &'a str,
 }
 
-/// The endpoint that issues PassTickets for other users.
 #[derive(Clone, Copy)]
 pub(super) struct DelegatedTickets<'a> {
     pub(super) delegation: &'a Delegation,
@@ -48,8 +47,8 @@ pub(super) struct DelegatedTickets<'a> {
 }
 
 impl DelegatedTickets<'_> {
-    /// Answers with a PassTicket for the user to whom the e-mail address in the body is mapped. The caller must have a
-    /// client certificate, and is authenticated before the body is read.
+    /// Answers with a PassTicket for the user to whom the e-mail address in the body is mapped. Reads the body only
+    /// after the client certificate has authenticated the caller.
     pub(super) async fn issue<B: Body>(self, request: &Parts, body: B) -> Answer {
         let answer = self.delegate(request, body).await;
         let url = request.uri.path();

@@ -21,8 +21,8 @@ use crate::{
 
 /// Settings of the endpoint `delegate/passticket`: how e-mail addresses are mapped to users, and limits for callers.
 ///
-/// A caller who has a PassTicket for another user can log on as that user. Zowe only checks that the caller has the
-/// access level `READ` to the resource `APIML.DELEGATE.PASSTICKET` in the security product. This type adds limits:
+/// A caller who has a PassTicket for another user can log on as that user. Zowe checks nothing but the access level
+/// `READ` of the caller to the resource `APIML.DELEGATE.PASSTICKET` in the security product. This type adds limits:
 /// - [`with_grants`](Self::with_grants): a caller gets tickets only for the applications and users that a [`Grant`] to
 ///   this caller allows. If this method is not called, the permission in the security product is enough.
 /// - [`with_protected`](Self::with_protected): no caller gets a ticket for a protected user.
@@ -45,13 +45,12 @@ use crate::{
 pub struct Delegation {
     mapper: Arc<dyn DistributedMapper>,
     registry: Registry,
-    /// `None` if `with_grants` was not called. The permission in the security product is then enough.
+    /// `None` before `with_grants`. The permission in the security product is then enough.
     grants: Option<Vec<Grant>>,
     protected: HashSet<UserId>,
     calls: CallLimit,
 }
 
-/// The default limit of the calls of each caller per minute.
 pub(super) const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
 
 impl Delegation {
@@ -130,15 +129,10 @@ impl Delegation {
         if self.has_grant(allows) { Ok(()) } else { Err(DelegationRefusal::Target(*target)) }
     }
 
-    /// Returns `true` if there is no list of grants, or if a grant allows the request.
     fn has_grant(&self, allows: impl Fn(&Grant) -> bool) -> bool {
         self.grants.as_ref().is_none_or(|grants| grants.iter().any(allows))
     }
 
-    /// Returns the user to whom `email` is mapped.
-    ///
-    /// # Errors
-    /// The error of the mapper.
     pub(super) async fn user_of(&self, email: &EmailAddress) -> Result<UserId, MapError> {
         let identity = DistributedIdentity::from_email(email, &self.registry);
         self.mapper.map_identity(&identity).await
@@ -156,7 +150,6 @@ impl fmt::Debug for Delegation {
     }
 }
 
-/// A caller who wants a PassTicket for another user.
 pub(super) struct TicketCaller<'a> {
     pub(super) user: UserId,
     /// The client certificate of the caller. `None` if only a token has authenticated the caller.
@@ -173,8 +166,8 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Creates a grant to `user`: to callers whose certificate is mapped to this user. In the token exchange, the grant
-    /// also applies to clients that send a token of this user as the actor token (RFC 8693).
+    /// Creates a grant to callers whose certificate is mapped to `user`. In the token exchange, the grant also applies
+    /// to clients that send a token of this user as the actor token (RFC 8693).
     pub fn to_user(user: UserId, applids: AllowList<Applid>, users: AllowList<UserId>) -> Self {
         Self { user: Some(user), certificate: None, applids, users }
     }
@@ -193,7 +186,6 @@ impl Grant {
         self.user.as_ref()
     }
 
-    /// Returns whether the grant is for `caller`, and allows `applid`.
     pub(super) fn allows_applid(&self, caller: &TicketCaller<'_>, applid: &Applid) -> bool {
         self.is_for(caller) && self.applids.contains(applid)
     }
@@ -230,8 +222,8 @@ impl<T: Eq + Hash> AllowList<T> {
     }
 }
 
-/// The reason why a caller gets no PassTicket for an application or a user. If the caller lacks the permission in the
-/// security product, the error is [`ApiError::NotPermitted`](super::ApiError::NotPermitted) instead.
+/// The reason why this gateway gives a caller no PassTicket for an application or a user. If the security product is
+/// the reason, the error is [`ApiError::NotPermitted`](super::ApiError::NotPermitted) instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DelegationRefusal {
@@ -250,14 +242,14 @@ pub enum DelegationRefusal {
 pub(super) struct CallLimit {
     burst: NonZeroU32,
     /// The time since 1970-01-01 at which the bucket of a caller will be full again. A caller without an entry has a
-    /// full bucket. `Timestamp` is too coarse here, because it counts whole milliseconds. If more than 60,000 calls per
-    /// minute are allowed, the bucket gets a new call in less than a millisecond.
+    /// full bucket. `Timestamp` is too coarse here: it counts whole milliseconds, and with a limit above 60,000 calls
+    /// per minute, the bucket gets a new call in less than a millisecond.
     full_at: Mutex<HashMap<UserId, Duration>>,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// If there are at least this many entries, each call removes the entries of full buckets.
+/// If `full_at` has at least this many entries, each call removes the entries of full buckets.
 const CLEANUP_THRESHOLD: usize = 1_000;
 
 impl CallLimit {
@@ -265,7 +257,6 @@ impl CallLimit {
         Self { burst: per_minute, full_at: Mutex::default() }
     }
 
-    /// Returns the maximum number of calls of one caller in a minute.
     pub(super) fn burst(&self) -> NonZeroU32 {
         self.burst
     }
@@ -281,8 +272,8 @@ impl CallLimit {
             callers.retain(|_, full_at| *full_at > now);
         }
         let full_at = callers.entry(*caller).or_insert(now);
-        // If the clock was set back, `full_at` can be more than a minute ahead. It is reduced to one minute ahead,
-        // which means an empty bucket.
+        // If the clock was set back, `full_at` can be more than a minute in the future. The bucket then counts as
+        // empty: `full_at` becomes one minute in the future.
         *full_at = (*full_at).clamp(now, now + MINUTE);
         let full_after_call = *full_at + MINUTE / self.burst.get();
         let wait = full_after_call.saturating_sub(now + MINUTE);
@@ -318,7 +309,6 @@ mod tests {
 
     #[test]
     fn a_burst_has_exactly_the_permitted_calls_of_a_minute() {
-        // With more than 60,000 calls per minute, the bucket gets a new call in less than a millisecond.
         for per_minute in [1, 7, 50_000, 60_001, 100_000] {
             let (limit, caller) = limit_and_caller(per_minute);
             let at = |millis: u64| limit.count(&caller, Timestamp::from_millis(1_000_000 + millis));

@@ -1,5 +1,4 @@
-//! The table of endpoints, and the function that finds the endpoint of a request. Some groups of endpoints are
-//! optional.
+//! The table of endpoints, and the function that finds the endpoint of a request.
 
 use http::Method;
 
@@ -43,9 +42,9 @@ pub(super) enum Endpoint {
 /// The part of a path that stands for the id of a token.
 const ID: &str = "{id}";
 
-/// Each entry has a method, a path below the prefix, and an endpoint. A path may support several methods. `GET`
-/// includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for any segment. But if the path of a request is equal to the path
-/// of an entry, such as `/access-tokens/permissions`, only the entries with this path apply.
+/// The method, the path below the prefix, and the endpoint. `GET` includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for
+/// any segment. But if an entry has exactly the path of the request, such as `/access-tokens/permissions`, an entry
+/// with `{id}` does not apply.
 pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 31] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
@@ -82,7 +81,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 31] = [
     (Method::POST, "/oidc-token/validate", Endpoint::ValidateOidc),
 ];
 
-/// The optional groups of endpoints, and whether each group is on.
+/// Whether each optional group of endpoints is on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Switches {
     pub(super) tickets: bool,
@@ -126,8 +125,6 @@ impl Endpoint {
         })
     }
 
-    /// Finds the methods and the endpoints for `path`.
-    ///
     /// # Errors
     /// [`ApiError::NotFound`] if no endpoint that is on has this path.
     pub(super) fn find_path(
@@ -190,8 +187,6 @@ impl Endpoint {
     }
 }
 
-/// Returns the segment of `path` that stands in the place of `{id}` in `template`. Returns `None` if the path does not
-/// have the form of the template.
 fn id_in<'p>(template: &str, path: &'p str) -> Option<&'p str> {
     let (before, after) = template.split_once(ID)?;
     let id = path.strip_prefix(before)?.strip_suffix(after)?;

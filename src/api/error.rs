@@ -101,9 +101,9 @@ pub enum ApiError {
         "the client certificate has expired, or the certificate or the token is mapped to no user"
     )]
     NoUser,
-    /// A part of the system that the request needs is not available, or too many logins wait for this part: 503. Such
-    /// parts are the login provider, the identity mapping, and the keys of an identity provider. For a logout, the
-    /// issuer of the token is also such a part.
+    /// The request needs the login provider, the identity mapping, or the keys of an identity provider, and this part
+    /// is not available: 503. A login also gets this error if too many logins wait. A logout also gets it if the issuer
+    /// of the token is not available.
     #[error("a server that this request needs is not available, or too many logins wait for it")]
     Unavailable,
     /// The revocation store or the registry of Personal Access Tokens failed: 503. For example, the store could not
@@ -144,11 +144,14 @@ pub enum ApiError {
     /// The body of `ticket` has no valid application name: 400.
     #[error("the body has no valid application name: {0}")]
     InvalidTicketBody(BodyProblem),
-    /// The PassTicket (a one-time password of z/OS) could not be generated. The status is 400 if the application has no
-    /// PassTicket key. It is 401 if the system that generates tickets does not accept the caller's token. It is 503 if
-    /// a later request may succeed. For example, the generator is not available, tickets are stopped because a service
-    /// has refused them, or the user has no time slot left (with replay protection, each user gets one ticket per
-    /// second). It is 500 in all other cases, for example if the clock was set back.
+    /// The PassTicket (a one-time password of z/OS) could not be generated. The status depends on the reason:
+    ///
+    /// - 400: the application has no PassTicket key.
+    /// - 401: the system that generates PassTickets does not accept the caller's token.
+    /// - 503: a later request may succeed. For example, the generator is not available. Or the gateway makes no
+    ///   PassTickets for now, because a service has refused them. Or the user has no time slot left: with replay
+    ///   protection, each user gets one PassTicket per second.
+    /// - 500: all other reasons, for example if the clock was set back.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The endpoint accepts only a client certificate, but the request has none, or client certificates are off: 401.
@@ -226,8 +229,9 @@ pub enum ApiError {
     /// The token is not a valid Personal Access Token: 401.
     #[error("{0}")]
     Pat(#[from] PatRefusal),
-    /// The token in the body of `access-token/validate` is not valid for the service, and the client asked for JSON:
-    /// 401. The response is that of [`Pat`](Self::Pat), with the reason in JSON.
+    /// The token in the body of `access-token/validate` is not valid for the service, and the client asked for JSON.
+    /// The status is 401. Only the body of the response differs from that for [`Pat`](Self::Pat): it also has the
+    /// reason.
     #[error("{0}")]
     NotValid(PatRefusal),
     /// The token in the body of `oidc-token/validate` is not a valid token of an identity provider: 401.
@@ -239,7 +243,7 @@ pub enum ApiError {
     /// The body of `/gateway/auth/check` is malformed: 400.
     #[error("the body is not a valid access check: {0}")]
     InvalidCheckBody(BodyProblem),
-    /// The caller of `/gateway/auth/check` does not have the access: 401.
+    /// The caller of `/gateway/auth/check` does not have the access that the body of the request names: 401.
     #[error("{user} does not have the access")]
     AccessRefused {
         /// The caller.
@@ -312,8 +316,7 @@ pub enum PatRefusal {
 impl PatRefusal {
     /// Returns the code that `access-token/validate` shows to a client that asks for JSON.
     ///
-    /// Each code except `invalid` means that the signature of the token is right. So for a made-up token, the code is
-    /// always `invalid`.
+    /// If the signature of the token is wrong, the code is always `invalid`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Token(TokenError::Expired { .. }) => "expired",
@@ -333,7 +336,7 @@ impl PatRefusal {
                 Some("it is not a JWT".to_owned())
             }
             Self::Token(TokenError::Checksum) => Some(TokenError::Checksum.to_string()),
-            // A more exact text than this one could help an attacker to forge a token.
+            // A more exact text could help an attacker to forge a token.
             Self::Token(_) => Some("it is not a token of this gateway".to_owned()),
             refusal => Some(refusal.to_string()),
         }
@@ -375,14 +378,14 @@ pub struct ExchangeError {
 pub enum ExchangePart {
     /// The form of the request, or the check whether the audit log is available.
     Request,
-    /// The certificate of the client. The error is also in this part if the exchange needs an actor, and the request
-    /// has none.
+    /// The certificate of the client. If the exchange needs an actor and the request has none, the error is also in
+    /// this part.
     Client,
     /// The token of the actor.
     Actor,
-    /// The token of the user for whom the PassTicket is.
+    /// The token of the user who gets the PassTicket.
     Subject,
-    /// The limit of calls, the decision whether the actor may have the PassTicket, and the making of the PassTicket.
+    /// The limit of calls, the check whether the actor may get the PassTicket, and the generation of the PassTicket.
     Ticket,
 }
 
@@ -403,7 +406,7 @@ impl ExchangeError {
         Self { part, cause: Box::new(cause.into()) }
     }
 
-    /// Returns the part of the exchange in which the error occurred.
+    /// Returns the part in which the error occurred.
     pub fn part(&self) -> ExchangePart {
         self.part
     }
@@ -449,8 +452,8 @@ impl ApiError {
         let with_url =
             |status, template: &'static Template| (status, ApiMessage::with(template, &[url]));
         match self {
-            // The response of an exchange has this message, but another status and another form. The module
-            // `exchange_error` makes this response.
+            // The module `exchange_error` makes the response. It uses this message, but another status and another
+            // form.
             Self::Exchange(error) => error.cause().message(url),
             Self::NotFound | Self::NoSuchService | Self::NoSuchToken => {
                 plain(StatusCode::NOT_FOUND, &messages::NOT_FOUND)
@@ -604,9 +607,9 @@ impl ApiError {
     }
 
     /// Returns the text that is appended to the message, or `None` if nothing is appended. In the profile `ZoweV3`, the
-    /// text is appended only for 429 and for errors of the endpoint `token`. Examples of this text are the problem of
-    /// the body, the reason why a token is not accepted, and the time to wait. The header `Retry-After` is at most 10
-    /// s, so the time in this text may be longer than the time in the header.
+    /// text is appended only for 429 and for errors of the endpoint `token`. Examples of this text are what is wrong
+    /// with the body, why a token is not accepted, and how long the client must wait. The time to wait in this text may
+    /// be longer than the time in the header `Retry-After`, which is at most 10 s.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
@@ -654,16 +657,16 @@ impl ApiError {
             Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } => {
                 Some(*retry_after)
             }
-            // The store does not report when a token of the user expires, so the longest `Retry-After` of the gateway
-            // is used.
+            // The store does not report when a token of the user expires. 10 s is the longest `Retry-After` of the
+            // gateway.
             Self::TooManyPats { .. } => Some(Duration::from_secs(10)),
             Self::Ticket(error) => error.retry_after(),
             _ => None,
         }
     }
 
-    /// Returns the value of `WWW-Authenticate` for a 401 response. If a token is needed and the request has none, the
-    /// value has no parameter `error` (RFC 6750 §3).
+    /// Returns the value of `WWW-Authenticate` for a 401 response. For a request without the needed token, the value
+    /// has no parameter `error` (RFC 6750 §3).
     pub(super) fn challenge(&self) -> &'static str {
         match self {
             Self::TokenNotProvided => r#"Bearer realm="zowe""#,

@@ -1,9 +1,9 @@
 //! `POST token`: exchanges the token of a user for a PassTicket (RFC 8693, docs/decisions.md#d55).
 //!
 //! The subject is the user of the token in `subject_token`. The PassTicket (a one-time password of z/OS) is for the
-//! subject. The actor is the client. It authenticates with its certificate, with the token in `actor_token`, or with
-//! both. For the APPLIDs of [`TokenExchange::with_bearer_applids`], no actor is needed. An APPLID is the name of an
-//! application in the security product.
+//! subject. The actor is the user of the client's certificate, or of the token in `actor_token`. If a client sends
+//! both, both must be of the same user. For the APPLIDs of [`TokenExchange::with_bearer_applids`], no actor is needed.
+//! An APPLID is the name of an application in the security product.
 
 use std::{mem::discriminant, time::Duration};
 
@@ -48,7 +48,6 @@ struct ExchangedTicket<'a> {
     user_id: &'a str,
 }
 
-/// The endpoint that exchanges tokens for PassTickets.
 #[derive(Clone, Copy)]
 pub(super) struct TokenExchanges<'a> {
     pub(super) exchange: &'a TokenExchange,
@@ -56,7 +55,7 @@ pub(super) struct TokenExchanges<'a> {
     /// The verifier of subject tokens and actor tokens. It verifies each token only with the keys of the token's
     /// issuer.
     pub(super) verifier: &'a dyn TokenVerifier,
-    /// Whether Personal Access Tokens (PATs) are on.
+    /// Whether Personal Access Tokens (PATs) are on. If not, the endpoint refuses PATs.
     pub(super) accepts_pats: bool,
     pub(super) revocations: &'a Revocations,
     pub(super) authorizer: Authorizer<'a>,
@@ -72,18 +71,15 @@ struct Proven {
     token: VerifiedToken,
 }
 
-/// An authenticated actor.
 struct Actor<'a> {
     user: UserId,
-    /// The client certificate of the request. It is mapped to `user`. `None` if the request has no certificate, or if
-    /// client certificates are off.
+    /// The client certificate, which is mapped to `user`. `None` if the request has no certificate, or if client
+    /// certificates are off.
     certificate: Option<&'a PeerCertificate>,
-    /// The actor token, if there is one.
     token: Option<VerifiedToken>,
 }
 
 impl TokenExchanges<'_> {
-    /// Answers with a PassTicket for the user of the subject token.
     pub(super) async fn exchange<B: Body>(self, request: &Parts, body: B) -> Answer {
         let answer = self.decide(request, body).await;
         let url = request.uri.path();
@@ -144,7 +140,8 @@ impl TokenExchanges<'_> {
             .map_err(|retry_after| ApiError::TooManyCalls { retry_after })
     }
 
-    /// Authenticates the actor with the certificate, the actor token, or both. Returns `None` if there is neither.
+    /// Authenticates the actor with the certificate, the actor token, or both. Returns `None` if the request has
+    /// neither.
     async fn actor<'r>(
         &self,
         request: &'r Parts,
@@ -191,7 +188,6 @@ impl TokenExchanges<'_> {
             });
         });
         match certificate {
-            // With two credentials of different users, it is not clear which user acts.
             Some((_, other)) if other != user => Err(in_actor(ApiError::ActorIsNotClient)),
             certificate => Ok(Some(Actor {
                 user,
@@ -201,7 +197,6 @@ impl TokenExchanges<'_> {
         }
     }
 
-    /// Verifies the subject token, and returns it with its z/OS user.
     async fn subject(
         &self,
         request: &Parts,
@@ -215,8 +210,8 @@ impl TokenExchanges<'_> {
             match &verified {
                 Ok(token) => {
                     record.token_id = Some(token.fingerprint());
-                    // The record keeps the user even if the endpoint refuses the token later, for example because the
-                    // token is revoked.
+                    // If the endpoint refuses the token later, for example because it is revoked, the record still has
+                    // the user.
                     record.target = own_user(token);
                 }
                 Err(error) => record.reason = Some(error.into()),
@@ -257,7 +252,7 @@ impl TokenExchanges<'_> {
         if *kind == TokenKind::IdToken && !matches!(verified, VerifiedToken::External(_)) {
             return Err(TokenError::Claims("the token is not an ID token".into()));
         }
-        // A verifier with a cache may accept a token that has expired.
+        // A verifier with a cache may accept a token that has expired since the verifier cached it.
         let (now, expires_at) = (self.clock.now(), verified.expires_at());
         if expires_at <= now {
             return Err(TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() });
@@ -318,8 +313,8 @@ impl TokenExchanges<'_> {
         })
     }
 
-    /// Checks the scopes of a PAT, or the claim `may_act` of an external token. Refuses an actor token that belongs to
-    /// the subject.
+    /// Checks the scopes if the subject token is a PAT, and the claim `may_act` if it is an external token. Refuses an
+    /// actor token that belongs to the subject.
     fn check_tokens(
         &self,
         subject: &Proven,
@@ -343,7 +338,7 @@ impl TokenExchanges<'_> {
         }
     }
 
-    /// Checks that the user is not protected, and that the actor may have a PassTicket of this user for this
+    /// Checks that the user is not protected, and that the actor may get a PassTicket of this user for this
     /// application. Without an actor, checks only that the user is not protected.
     async fn permit(
         &self,
@@ -364,8 +359,8 @@ impl TokenExchanges<'_> {
         Ok(self.exchange.check_grants(&caller, applid, subject)?)
     }
 
-    /// Makes the PassTicket. If a running Zowe makes the PassTickets, Zowe may need the token of the user. A PAT is not
-    /// sent to Zowe, because Zowe makes no PassTicket for a PAT.
+    /// Makes the PassTicket. A generator that gets its PassTickets from a running Zowe may send the token of the user
+    /// to Zowe. It does not get a PAT, because Zowe makes no PassTicket for a PAT.
     async fn make(
         &self,
         subject: &Proven,
@@ -420,8 +415,8 @@ fn own_user(token: &VerifiedToken) -> Option<UserId> {
     }
 }
 
-/// Returns the name and the issuer of a user of an identity provider. Returns `None` for login tokens and PATs, and for
-/// tokens that name a z/OS user.
+/// Returns the name and the issuer if the user is a user of an identity provider. Returns `None` if the token names a
+/// z/OS user.
 fn external_name(token: &VerifiedToken) -> Option<(&str, &str)> {
     match token {
         VerifiedToken::External(token) => match token.subject() {
@@ -432,7 +427,6 @@ fn external_name(token: &VerifiedToken) -> Option<(&str, &str)> {
     }
 }
 
-/// Edits the part of the record that only token exchanges have.
 fn exchange_detail(record: &mut AuditRecord, edit: impl FnOnce(&mut ExchangeDetail)) {
     if !matches!(record.detail, Some(Detail::Exchange(_))) {
         record.detail = Some(Detail::Exchange(Box::default()));

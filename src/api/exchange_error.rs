@@ -1,7 +1,7 @@
 //! Errors of the token exchange: their OAuth codes, and their responses (RFC 6749 §5.2, RFC 8693 §2.2.2).
 //!
 //! The token exchange issues a PassTicket (a one-time password of z/OS) for an APPLID, which is the name of an
-//! application. The actor is the client that acts for a user.
+//! application in the security product. The actor is the client that acts for a user.
 
 use bytes::Bytes;
 use http::{
@@ -24,8 +24,8 @@ use crate::{
 };
 
 /// The value of `error`: the codes of RFC 6749 §5.2 that apply to a token exchange, and `invalid_target` of RFC 8693
-/// §2.2.2. RFC 6749 §5.2 has no codes for errors of the server, so the codes of RFC 6749 §4.1.2.1 are used for such
-/// errors.
+/// §2.2.2. RFC 6749 §5.2 has no codes for errors of the server. For such errors, `error` has a code of RFC 6749
+/// §4.1.2.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OAuthCode {
@@ -44,8 +44,8 @@ pub enum OAuthCode {
     InvalidTarget,
     /// The request has a scope.
     InvalidScope,
-    /// The gateway, or a system that it needs, cannot answer now, or the client has made too many calls. The client may
-    /// try again.
+    /// The client may try again: the gateway or a system that it needs cannot answer now, or the client has made too
+    /// many calls.
     TemporarilyUnavailable,
     /// The gateway, or a system that it needs, has a defect.
     ServerError,
@@ -85,9 +85,8 @@ impl ExchangeError {
             | ApiError::Saf(SafError::Unavailable)
             | ApiError::Token(TokenError::Unavailable(_)) => OAuthCode::TemporarilyUnavailable,
             ApiError::Saf(_) | ApiError::Internal => OAuthCode::ServerError,
-            // Most other causes are malformed bodies, tokens that are not accepted, and users whom the actor may not
-            // represent. RFC 8693 §2.2.2 requires this code for tokens that are not valid, or that the policy does not
-            // accept.
+            // Most other causes are malformed bodies, refused tokens, and users whom the actor may not represent. RFC
+            // 8693 §2.2.2 requires this code for refused tokens.
             _ => OAuthCode::InvalidRequest,
         }
     }
@@ -120,7 +119,6 @@ impl ExchangeError {
         message.line().chars().map(permitted).collect()
     }
 
-    /// Returns the response. `url` is the path of the request.
     pub(super) fn response(&self, url: &str) -> Response<Full<Bytes>> {
         let body = json!({
             "error": self.code().as_str(),
@@ -151,7 +149,6 @@ fn code_of_problem(problem: ExchangeProblem) -> OAuthCode {
     }
 }
 
-/// Returns the code for a PassTicket that was not made.
 fn code_of_ticket(error: &GenerateError) -> OAuthCode {
     match error.codes() {
         _ if error.is_not_authenticated() => OAuthCode::InvalidRequest,

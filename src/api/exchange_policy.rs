@@ -23,14 +23,14 @@ use crate::{
 
 /// Settings of the token exchange (RFC 8693): which actors get PassTickets for which applications and users.
 ///
-/// The actor is the client: the user of its certificate, or of its actor token. The subject is the user of the token
-/// that the client exchanges. The PassTicket is for the subject. By default, no exchange is allowed. These methods
-/// allow and limit exchanges:
+/// The actor is the user of the client's certificate or of the client's actor token. The subject is the user of the
+/// token that the client exchanges. The PassTicket is for the subject. By default, no exchange is allowed. These
+/// methods allow and limit exchanges:
 /// - [`with_grants`](Self::with_grants): an actor gets a PassTicket if one [`Grant`] to this actor allows the
 ///   application and the subject. The actor also needs `READ` on `APIML.DELEGATE.PASSTICKET`.
-/// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. No
-///   actor is needed. If the request nevertheless has an actor who is not the subject, this actor needs a grant and the
-///   permission.
+/// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. If
+///   the request nevertheless has an actor who is not the subject, this actor needs a grant and `READ` on
+///   `APIML.DELEGATE.PASSTICKET`.
 /// - [`with_protected`](Self::with_protected): no client gets a PassTicket for a protected user.
 /// - [`with_services`](Self::with_services): if the token is a Personal Access Token (PAT), all services of the
 ///   application must be in the scopes of the PAT, without suffixes.
@@ -80,8 +80,7 @@ impl TokenExchange {
     }
 
     /// Sets the grants: which actors get PassTickets for which applications and users. Each call replaces all earlier
-    /// grants. A client without a certificate, which only an actor token authenticates, cannot use a grant to a
-    /// certificate.
+    /// grants. A grant to a certificate does not apply to a client that sends only an actor token.
     #[must_use]
     pub fn with_grants(self, grants: impl IntoIterator<Item = Grant>) -> Self {
         Self { grants: grants.into_iter().collect(), ..self }
@@ -120,8 +119,7 @@ impl TokenExchange {
     }
 
     /// Limits the exchanges of each actor per minute. If a request has no actor, the exchange counts for the subject.
-    /// The default is
-    /// 60. After a minute without exchanges, an actor can use the whole limit in one burst.
+    /// By default, the limit is 60. After a minute without exchanges, an actor can use the whole limit in one burst.
     #[must_use]
     pub fn with_calls_per_minute(self, calls: NonZeroU32) -> Self {
         Self { calls: CallLimit::new(calls), ..self }
@@ -139,14 +137,13 @@ impl TokenExchange {
         self.calls.count(user, now)
     }
 
-    /// Returns whether a token is exchanged for `applid` without an actor.
     pub(super) fn accepts_bearer(&self, applid: &Applid) -> bool {
         self.bearer_applids.contains(applid)
     }
 
     /// Checks that the scopes of a PAT permit all requests to each service with this APPLID (docs/decisions.md#d10). If
-    /// two services have the same APPLID, both accept the same PassTicket. A PAT for only one of them must not open the
-    /// other one.
+    /// two services have the same APPLID, both accept the same PassTicket. So a PAT for only one of these services is
+    /// not enough.
     ///
     /// # Errors
     /// [`PatRefusal::OutOfScope`] if the scopes do not permit all requests to a service, or if no service has this
@@ -163,10 +160,6 @@ impl TokenExchange {
         }
     }
 
-    /// Checks that `subject` is not protected.
-    ///
-    /// # Errors
-    /// [`DelegationRefusal::Protected`] if `subject` is protected.
     pub(super) fn check_protected(&self, subject: &UserId) -> Result<(), DelegationRefusal> {
         match self.protected.contains(subject) {
             true => Err(DelegationRefusal::Protected(*subject)),
@@ -210,10 +203,10 @@ impl fmt::Debug for TokenExchange {
     }
 }
 
-/// The maximum number of earlier actors in the claim `act` of a token. The audit record contains each of them.
+/// The maximum number of earlier actors in the claim `act` of a token. The audit record names them all.
 const MAX_ACTORS: usize = 8;
 
-/// The maximum length of the name of an earlier actor in bytes. The length includes the issuer.
+/// The maximum length of the name of an earlier actor with its issuer, in bytes.
 const MAX_ACTOR_LEN: usize = 256;
 
 /// A claim `act` or `may_act` (RFC 8693 §4.1, §4.4) that the gateway cannot accept.
@@ -254,18 +247,19 @@ pub(super) fn earlier_actors(act: Option<&Value>) -> Result<Vec<Box<str>>, Actor
     Ok(actors)
 }
 
-/// The names of an actor that a claim `may_act` can contain.
+/// The names with which a claim `may_act` can name an actor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ActorNames<'a> {
     pub(super) user: &'a UserId,
-    /// The name and the issuer in the actor's token of an identity provider. `None` if the actor has no such token.
+    /// The name and the issuer in the actor token. `None` if the actor token names a z/OS user, or if there is no actor
+    /// token.
     pub(super) external: Option<(&'a str, &'a str)>,
 }
 
 /// Checks the claim `may_act` of a subject token that `issuer` has issued. If the token has this claim, only the actor
 /// that the claim names may act. If the claim has an `iss`, its `sub` is the name of a user at the identity provider
-/// `iss`. Without `iss`, its `sub` is a z/OS user id, or the name of a user at `issuer`. The same name at two identity
-/// providers means two users (RFC 7519 §4.1.2).
+/// `iss`. If it has no `iss`, its `sub` is a z/OS user id, or the name of a user at `issuer`. The same name at two
+/// identity providers means two users (RFC 7519 §4.1.2).
 ///
 /// # Errors
 /// [`ActorClaimError::OtherActor`] if the claim does not name `actor` or is malformed, or if there is no actor.

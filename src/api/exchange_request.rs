@@ -11,23 +11,20 @@ use crate::{hexadecimal, passticket::Applid, token::MAX_TOKEN_LEN};
 /// The only supported `grant_type` (RFC 8693 §2.1).
 pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// The token type of a PassTicket (a one-time password of z/OS): the only supported `requested_token_type`, and the
-/// `issued_token_type` of the response. The URN is this project's own (docs/decisions.md#d55).
+/// The token type of a PassTicket (a one-time password of z/OS). It is the only supported `requested_token_type`, and
+/// the `issued_token_type` of the response. This project has defined the URN (docs/decisions.md#d55).
 pub(super) const PASSTICKET: &str = "urn:passticket:params:oauth:token-type:passticket";
 
-/// The media type of the body.
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The maximum number of parameters in a body, including those that are ignored.
+/// The maximum number of parameters in a body. Parameters that the gateway ignores also count.
 const MAX_PARAMETERS: usize = 32;
 
 /// The maximum length of a parameter's name in bytes, after it was decoded. All known names are shorter.
 const MAX_NAME_LEN: usize = 64;
 
-/// A parsed request for a PassTicket.
 pub(super) struct ExchangeRequest {
     pub(super) subject: PresentedToken,
-    /// `None` if the body has no actor token.
     pub(super) actor: Option<PresentedToken>,
     /// The APPLID (the name of an application in the security product) in `audience`.
     pub(super) applid: Applid,
@@ -149,11 +146,8 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ExchangeProb
     if is_form && is_utf8 { Ok(()) } else { Err(ExchangeProblem::ContentType) }
 }
 
-/// Parses a body. Unknown parameters are ignored (RFC 6749 §3.2), and a parameter without a value counts as absent. But
-/// a parameter that is unknown or has no value must also be form-encoded, and must not occur twice.
-///
-/// # Errors
-/// [`ExchangeProblem`] says what is wrong.
+/// Parses a body. Ignores unknown parameters (RFC 6749 §3.2), and parameters without a value. But these parameters must
+/// also be form-encoded, and must not occur twice.
 pub(super) fn parse(body: &[u8]) -> Result<ExchangeRequest, ExchangeProblem> {
     let mut parameters = Parameters::read(body)?;
     let mut take = |name| parameters.take(name);
@@ -167,7 +161,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ExchangeRequest, ExchangeProblem> {
     if take("scope").is_some() {
         return Err(ExchangeProblem::Scope);
     }
-    // RFC 8693 makes this parameter optional. It is required here, so that a client that expects a JWT never receives a
+    // In RFC 8693, this parameter is optional. It is required here: a client that expects a JWT must not receive a
     // PassTicket.
     let requested =
         take("requested_token_type").ok_or(ExchangeProblem::Missing("requested_token_type"))?;
@@ -210,8 +204,7 @@ impl Parameters {
             }
             let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
             let (name, value) = (&pair[..end], pair.get(end + 1..).unwrap_or_default());
-            // An encoded name may be three times as long as a decoded name, because a percent-encoded byte has three
-            // characters.
+            // A percent-encoded byte has three characters.
             if name.len() > 3 * MAX_NAME_LEN {
                 return Err(ExchangeProblem::TooLarge);
             }
@@ -249,7 +242,7 @@ impl Parameters {
 /// Decodes a name or a value (URL Standard §5.1). Returns `None` if an escape is cut off or not hexadecimal, or if the
 /// text is not UTF-8 or has a control character.
 fn decode(text: &[u8]) -> Option<Zeroizing<String>> {
-    // The full size is allocated first, because a growing buffer would leave copies of a token in memory.
+    // A growing buffer would leave copies of a token in memory.
     let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {

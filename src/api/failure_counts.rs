@@ -13,7 +13,7 @@ use crate::{
     revocation::ClientNetwork,
 };
 
-/// When a [`Ledger`] forgets the failures of a key.
+/// The time when a [`Ledger`] forgets the failures of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
     /// When this time has passed since the last failure.
@@ -47,7 +47,7 @@ impl FailureLimit {
 
 impl Attempt {
     /// Returns the keys of the counts that can delay the attempt. If the user has recently logged in from this network
-    /// (`Known`), the only such count is the count of the user in this network.
+    /// (`Known`), only the count of this user in this network can delay it.
     fn keys(self) -> (Pair, Option<UserId>, Option<ClientNetwork>) {
         let pair = (self.user, self.network);
         match self.origin {
@@ -65,7 +65,7 @@ pub(super) struct FailureCounts {
     users_and_networks: Ledger<Pair>,
     users: Ledger<UserId>,
     networks: Ledger<ClientNetwork>,
-    /// The numbers of failures that successful logins have cleared (forgiven failures).
+    /// The numbers of forgiven failures.
     forgiven: Ledger<Pair>,
 }
 
@@ -86,7 +86,6 @@ impl FailureCounts {
         FailureLimits::new(users_and_networks.limit, users.limit, networks.limit)
     }
 
-    /// Changes the limits. The failures stay.
     pub(super) fn set_limits(&mut self, limits: FailureLimits) {
         let FailureLimits { user_and_network, user, network } = limits;
         self.users_and_networks.limit = user_and_network;
@@ -95,8 +94,8 @@ impl FailureCounts {
     }
 }
 
-/// The failures that were counted for an attempt before its password was checked. A field is `None` if its count was
-/// not changed in advance.
+/// The failures that were counted for an attempt before its password was checked. A field is `None` if no failure was
+/// counted in advance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Claimed {
     user_and_network: Option<Claim>,
@@ -107,18 +106,15 @@ pub(super) struct Claimed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Claim {
     at: Duration,
-    /// The time of the last failure before this failure, or the time of this failure if it was the first.
+    /// The time of the failure before this failure. If this was the first failure, `last` is `at`.
     last: Duration,
 }
 
 impl FailureCounts {
-    /// Begins an attempt. If a count of the user is over its limit, the attempt is added to this count as a failure
-    /// before its password is checked. Without this failure, further attempts could begin during the check, and an
-    /// attacker could try many passwords after each wait. The count of the network does not change in advance, because
-    /// this would delay users with the right password.
-    ///
-    /// If the user has recently logged in from this network, only the failures of this user from this network delay an
-    /// attempt. So failures in other networks, and failures of other users, cannot lock the user out.
+    /// Begins an attempt. If a count of the user is over its limit, this count gets a failure before the password is
+    /// checked. This failure stops further attempts during the check. Without it, an attacker could try many passwords
+    /// at the same time after each wait. The count of the network does not change in advance, because this would delay
+    /// users with the right password.
     ///
     /// # Errors
     /// The wait until an attempt may begin.
@@ -127,8 +123,8 @@ impl FailureCounts {
         Ok(self.begin_unchecked(attempt, now))
     }
 
-    /// Does the same as [`begin`](Self::begin), but without the check. Call this function only if the counts that all
-    /// nodes share have allowed the attempt.
+    /// Like [`begin`](Self::begin), but without the check. Call this function only if the counts that all nodes share
+    /// have allowed the attempt.
     pub(super) fn begin_unchecked(&mut self, attempt: Attempt, now: Duration) -> Claimed {
         let (pair, user, _) = attempt.keys();
         Claimed {
@@ -158,8 +154,6 @@ impl FailureCounts {
         self.check_with(attempt, self.limits(), now)
     }
 
-    /// Does the same as [`check`](Self::check), but with `limits` instead of the limits of the counts.
-    ///
     /// # Errors
     /// The wait until an attempt may begin.
     pub(super) fn check_with(
@@ -227,8 +221,8 @@ impl FailureCounts {
         }
     }
 
-    /// Takes back what was counted in advance. Call this function if the login has failed for a reason other than a
-    /// wrong password, or if the password could not be checked.
+    /// Takes back the failures that were counted in advance. Call this function if the login has failed for a reason
+    /// other than a wrong password, or if the password could not be checked.
     pub(super) fn withdrawn(&mut self, attempt: Attempt, claimed: Claimed) {
         if claimed.user_and_network.is_some() {
             self.users_and_networks.subtract(&(attempt.user, attempt.network), 1);
@@ -258,10 +252,9 @@ impl Failures {
 /// The failures of each key, in two maps: the young and the old generation. When the young map is full, it replaces the
 /// old map, and a new young map begins. So memory is bounded.
 ///
-/// When the old map is replaced, some of its entries move to the new young map: the entries with at least
-/// [`FailureLimit::free`] failures. If these entries did not move, an attacker with many networks could fill the maps
-/// with failures of invented users. The entry of a real user would then be lost, and the attacker could guess again
-/// without a wait.
+/// When the old map is replaced, its entries with at least [`FailureLimit::free`] failures move to the new young map.
+/// If these entries did not move, an attacker with many networks could fill the maps with failures of invented users.
+/// The maps would then lose the entry of a real user, and the attacker could guess again without a wait.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
@@ -275,8 +268,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Self { forgotten, limit, young: HashMap::new(), old: HashMap::new() }
     }
 
-    /// Returns the failures of a key. Returns `None` if there are none, or if they are so old that they do not count
-    /// any more.
+    /// Returns the failures of a key. Returns `None` if there are none, or if the ledger must forget them.
     fn get(&self, key: &K, now: Duration) -> Option<Failures> {
         let failures = self.young.get(key).or_else(|| self.old.get(key)).copied();
         failures.filter(|failures| !failures.are_forgotten(self.forgotten, now))
@@ -316,8 +308,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
-        // A failure that was counted in advance is not counted a second time. But if a successful login has cleared the
-        // count in the meantime, the failure must be counted again.
+        // A failure that was counted in advance is not counted a second time, unless a successful login has cleared the
+        // count in the meantime.
         let is_counted = was_claimed && self.count(&key, now) > 0;
         self.add(key, u32::from(!is_counted), now);
     }
@@ -335,8 +327,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     /// Begins a new young generation. Keeps the entries of the old generation that have at least [`FailureLimit::free`]
-    /// failures. But these entries fill at most half of the new generation. If there are more such entries, only the
-    /// entries with the most failures are kept.
+    /// failures. These entries fill at most half of the new generation. If there are more, keeps those with the most
+    /// failures.
     #[cold]
     fn rotate(&mut self, now: Duration) {
         let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
@@ -378,9 +370,9 @@ impl FailureCounts {
         text
     }
 
-    /// Adds the counts of a text that [`to_text`](Self::to_text) has returned. Returns the time in the text. The caller
-    /// must let its clock continue at this time. Returns `None` if the text is malformed. In this case, some of the
-    /// counts may already have been added.
+    /// Adds the counts in `text`, which [`to_text`](Self::to_text) has returned. Returns the time in the text, at which
+    /// the clock of the caller must continue. Returns `None` if the text is malformed. Some of the counts may then
+    /// already have been added.
     pub(super) fn add_text(&mut self, text: &str) -> Option<Duration> {
         let mut lines = text.lines();
         let (version, now) = lines.next()?.split_once(' ')?;
@@ -484,7 +476,7 @@ mod tests {
         attempt(name, address, NetworkOrigin::Known)
     }
 
-    /// Tries to log in with a wrong password. The error is the wait in seconds.
+    /// Logs in with a wrong password. The error is the wait in seconds.
     fn guess(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
         let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.failed(attempt, claimed, secs(now));
@@ -505,7 +497,6 @@ mod tests {
         assert_eq!(guess(&mut counts, it, 0), Ok(()));
     }
 
-    /// Tries to log in with the right password.
     fn log_in(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
         let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.succeeded(attempt, claimed, secs(now));
@@ -657,7 +648,7 @@ mod tests {
         let owner = known("A", "192.0.2.1");
         let mut guesses = [0; 3];
         // Between two logins of the user, the attacker makes only as many failures as cause no wait. A login of the
-        // user clears these failures until 20 failures were cleared on this day.
+        // user clears these failures, but at most 20 failures a day.
         for second in (0..3 * DAY).step_by(60) {
             for _ in 0..4 {
                 let guessed = guess(&mut counts, owner, second);
@@ -794,7 +785,6 @@ mod tests {
         let counts = [held, free, old].map(|key| ledger.count(&key, secs(DAY)));
         assert_eq!(counts, [7, 0, 0]);
         assert!(!ledger.young.contains_key(&old) && !ledger.old.contains_key(&old));
-        // If too many entries are at the limit, the ledger keeps the entries with the most failures.
         for i in 0..6 * GENERATION {
             ledger.add(1_000_000 + i, 4, secs(DAY));
         }
@@ -803,7 +793,7 @@ mod tests {
     }
 }
 
-/// Tests with a Redis server. The script for failed logins in Redis must decide as [`FailureCounts`] does.
+/// Tests with a Redis server: the script for failed logins must decide like [`FailureCounts`].
 #[cfg(feature = "redis")]
 #[cfg(test)]
 mod redis_tests {
@@ -889,8 +879,8 @@ mod redis_tests {
                         "{own:?} {theirs:?}"
                     );
                 }
-                // The clocks of `counts` and Redis differ. So near the end of a wait, it is possible that only one of
-                // them allows the attempt. The test then withdraws this attempt.
+                // The clocks of `counts` and Redis differ. So near the end of a wait, `counts` may allow an attempt
+                // that Redis refuses. The test then withdraws the attempt.
                 (Ok(claimed), Err(wait)) => {
                     assert!(wait < Duration::from_millis(700), "{wait:?}");
                     counts.withdrawn(attempt, claimed);
@@ -904,8 +894,7 @@ mod redis_tests {
         assert!(allowed > 30 && refused > 100, "{allowed} {refused}");
     }
 
-    /// Ends an attempt, and waits until Redis has run the script. Does nothing if the end of the attempt would change
-    /// nothing in Redis.
+    /// Ends an attempt, and waits until Redis has run the script. Does nothing if Redis has nothing to change.
     async fn end(
         redis: &Redis,
         shared: &RedisLoginFailures,
@@ -945,8 +934,7 @@ mod redis_tests {
         for _ in 0..20 {
             end(&redis, &shared, guessed, SharedClaim::default(), AttemptResult::Failed).await;
         }
-        // Now the counts contain as many users as possible. All these users are invented, and the times of their
-        // failures are in the future.
+        // Now the counts in Redis are full of invented users, whose failures have times in the future.
         for count in ["pair", "user"] {
             let fill = "for i = 1, 100000 do redis.call('HSET', KEYS[1], 'U' .. i, '1 9e12 9e12') \
                         redis.call('ZADD', KEYS[2], 9e12, 'U' .. i) end";
@@ -962,7 +950,7 @@ mod redis_tests {
             let size = redis.run(&["HLEN", &format!("tp:{{test}}:try:{count}")]).int();
             assert!(size <= 100_002, "{size}");
         }
-        // The user whose password was guessed has the oldest entry, but many failures.
+        // The entry of the user A is the oldest, but has many failures.
         let limits = FailureLimits::new(
             FailureLimit::new(4, Duration::from_secs(3600)),
             FailureLimit::new(16, Duration::from_secs(3600)),
@@ -995,7 +983,7 @@ mod redis_tests {
                 redis.flush();
             }
             place(&redis).join(Duration::from_secs(3)).await.unwrap();
-            // A node reserves only slots after the second in which it has first seen the data of the site.
+            // A node sees the data of the site first in some second. It reserves only slots after this second.
             for node in &nodes {
                 let _ = node.reserve(request).await;
             }

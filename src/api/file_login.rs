@@ -17,14 +17,14 @@ use super::{
 };
 use crate::{log_limit::log_limited, passticket::UserId};
 
-/// A login provider for a list of users and password hashes, which a program can read from a file.
+/// A login provider for users and password hashes that the program passes to it, for example from a file.
 ///
-/// Hashing a password is slow by design. The provider computes the hashes on Tokio's blocking pool, so it needs a Tokio
-/// runtime. By default, the number of concurrent checks is at most half the number of cores, rounded up. Further logins
-/// wait.
+/// The provider hashes passwords on Tokio's blocking pool, so it needs a Tokio runtime. By default, the number of
+/// concurrent checks is at most half the number of cores, rounded up. Further logins wait.
 ///
 /// A login of an unknown user takes about as long as the slowest hash of a known user. Use the same hash parameters for
-/// all users. If the parameters differ, the time of a response can reveal that a user exists.
+/// all users. If the parameters differ, a response that is faster than that for an unknown user reveals that a user
+/// exists.
 ///
 /// ```
 /// use tower_passticket::{
@@ -46,8 +46,8 @@ use crate::{log_limit::log_limited, passticket::UserId};
 #[derive(Clone)]
 pub struct FileLogin {
     users: Arc<HashMap<UserId, Arc<PasswordHash>>>,
-    /// The slowest of all hashes. The password of an unknown user is checked against this hash, so that the response
-    /// takes as long as for a known user. `None` if there are no users.
+    /// The slowest of all hashes, against which the password of an unknown user is checked. `None` if there are no
+    /// users.
     decoy: Option<Arc<PasswordHash>>,
     running: Arc<Semaphore>,
 }
@@ -85,8 +85,7 @@ impl FileLogin {
         self
     }
 
-    /// Returns a hash for the check of the password of `user`, and whether the user is known. An unknown user is
-    /// refused even if the password matches the hash.
+    /// Returns a hash for the check of the password of `user`, and whether the user is known.
     fn hash_for(&self, user: &UserId) -> Option<(Arc<PasswordHash>, bool)> {
         match self.users.get(user) {
             Some(hash) => Some((hash.clone(), true)),
@@ -106,9 +105,9 @@ impl LoginProvider for FileLogin {
         let hash = self.hash_for(&user);
         let running = self.running.clone();
         Box::pin(async move {
-            // Without users, there is no hash to check. The response is then fast, but reveals nothing.
+            // Without users, there is no hash to check. A fast response then reveals nothing.
             let (hash, known) = hash.ok_or(LoginError::WrongCredentials)?;
-            // The semaphore is never closed. If it were closed, no login would succeed.
+            // The semaphore is never closed.
             let permit = running.acquire_owned().await.map_err(|_| LoginError::Unavailable)?;
             let verified = task::spawn_blocking(move || {
                 // The permit is held until the check is done, even if the client disconnects earlier.
@@ -174,8 +173,7 @@ mod tests {
             ("A", "two", Err(LoginError::WrongCredentials)),
             ("A", "", Err(LoginError::WrongCredentials)),
             ("A", "ONE", Err(LoginError::WrongCredentials)),
-            // For an unknown user, the password is checked against a decoy hash. Even the matching password
-            // must not log the user in.
+            // The password matches the decoy hash, but the user is unknown.
             ("C", "two", Err(LoginError::WrongCredentials)),
         ] {
             let got = login.login(user(name), Password::new(password)).await;

@@ -13,8 +13,8 @@ pub type IssuerLogoutFuture = Pin<Box<dyn Future<Output = Result<(), RemoteError
 
 /// Ends the session of a login token at its issuer. [`Apiml`] and [`Zosmf`] implement this trait.
 pub trait IssuerLogout: Send + Sync + 'static {
-    /// Ends the session of `token`. The caller has verified the token with a key of the issuer. The future must limit
-    /// the time that it waits. The future also returns `Ok` if the issuer already refuses the token.
+    /// Ends the session of `token`. The caller has verified the token with a key of the issuer. The future must end
+    /// within a limited time. It also returns `Ok` if the issuer already refuses the token.
     fn log_out(&self, token: &str) -> IssuerLogoutFuture;
 }
 

@@ -8,12 +8,11 @@ use serde_json::json;
 use super::{compatibility::Compatibility, response::typed};
 use crate::token::VerifyingKey;
 
-/// The public keys that verify the gateway's tokens.
 #[derive(Clone)]
 pub(super) struct PublicKeys {
     /// A JWK set with the signing key (RFC 7517 §5).
     current: Bytes,
-    /// A JWK set with all keys, the signing key first.
+    /// A JWK set with all keys. The signing key is the first.
     all: Bytes,
     /// The signing key in PEM.
     pem: Bytes,
@@ -33,18 +32,16 @@ impl PublicKeys {
         }
     }
 
-    /// Answers with the JWK set of the signing key.
     pub(super) fn current(&self) -> Response<Full<Bytes>> {
         typed(self.current.clone(), HeaderValue::from_static("application/json"))
     }
 
-    /// Answers with the JWK set of all keys. In contrast to API ML (Zowe's API Mediation Layer), this set does not
-    /// contain the keys of identity providers (docs/decisions.md#d21).
+    /// Unlike in API ML (Zowe's API Mediation Layer), this set does not contain the keys of identity providers
+    /// (docs/decisions.md#d21).
     pub(super) fn all(&self) -> Response<Full<Bytes>> {
         typed(self.all.clone(), HeaderValue::from_static("application/json"))
     }
 
-    /// Answers with the signing key in PEM.
     pub(super) fn pem(&self, compatibility: Compatibility) -> Response<Full<Bytes>> {
         typed(self.pem.clone(), compatibility.pem_type())
     }

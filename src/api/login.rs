@@ -14,7 +14,6 @@ use super::{
     response::Answer,
 };
 
-/// Answers with a login token in a cookie.
 pub(super) async fn log_in<B: Body>(
     request: &Parts,
     body: B,
@@ -22,13 +21,13 @@ pub(super) async fn log_in<B: Body>(
     tokens: LoginTokens<'_>,
 ) -> Answer {
     let basic = credentials::basic(request)?;
-    // The body is parsed even if the request has a Basic header. So a malformed body is always refused.
+    // A malformed body is refused even if the request has a Basic header.
     let in_body = body::read(body).await?;
     let in_body = parse_login_body(&in_body).map_err(ApiError::InvalidLoginBody)?;
     let changes_password = in_body.as_ref().is_some_and(|c| c.new_password.is_some());
     if basic.is_some() && changes_password {
-        // The body contains a new password, but only the Basic header is evaluated. With a 204, the client would
-        // believe that the password was changed.
+        // Only the Basic header is evaluated, so the password would not be changed. But after a 204, the client would
+        // believe that it was.
         return Err(ApiError::InvalidLoginInput);
     }
     let user = callers.log_in(basic.or(in_body), request).await?;

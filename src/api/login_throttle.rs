@@ -3,9 +3,9 @@
 //! Failed logins are counted for each user and network, for each user, and for each network. The first few failures
 //! cause no wait. The next failure causes a short wait, and each further failure doubles the wait up to a maximum. A
 //! login during the wait is refused with 429 and `Retry-After`: its password is not checked, and the wait does not
-//! become longer. A login with the right password clears the failures of the user from the network of the login, but at
-//! most 20 failures a day. Without this maximum, each login of the user would give an attacker in the same network new
-//! tries.
+//! become longer. A login with the right password clears the failures that the same user has in the same network. It
+//! clears at most 20 failures a day. Without this maximum, each login of the user would give an attacker in the same
+//! network new tries.
 //!
 //! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. In a network
 //! that is known for the user, only the failures of this user from this network cause a wait. So an attacker in another
@@ -21,12 +21,12 @@
 //!
 //! The number of concurrent password checks is also limited. Each check needs one of [`MAX_CONCURRENT`] turns. If no
 //! turn is free, the login waits in a queue until the check of another login is done. After this wait, the throttle
-//! checks the failures again, because other logins may have failed in the meantime.
+//! checks the failures again, because other logins may have failed during the wait.
 //!
-//! A node asks the shared store only after the wait for a turn. If the store says that a client must wait, the node
-//! remembers this wait for at most a minute ([`SharedWaits`]). During this time, the node refuses the client without a
-//! turn. So a client that must wait does not take the place of another client in the queue. The remembered wait does
-//! not end early if the user logs in at another node.
+//! A node asks the shared store only after the login has got its turn. If the store says that a client must wait, the
+//! node remembers this wait for at most a minute ([`SharedWaits`]). During this time, the node refuses the client
+//! before the client gets a turn. So a client that must wait does not take the place of another client in the queue. If
+//! the user logs in at another node, the remembered wait does not end early.
 
 use std::{
     fmt,
@@ -140,9 +140,8 @@ pub(super) struct FailedLogins {
     /// How far the times of `counts` are ahead of the monotonic clock. This difference can be greater than zero only if
     /// this process continues the work of another process.
     ahead: Mutex<Duration>,
-    /// All turns. [`LoginFailures::hand_over`] puts them here, and [`LoginFailures::take_back`] removes them. While all
-    /// turns are here, this process checks no passwords. `None` at all other times, and if `hand_over` did not get all
-    /// turns in time.
+    /// All turns, from [`LoginFailures::hand_over`] until [`LoginFailures::take_back`]. While all turns are here, this
+    /// process checks no passwords. `None` at all other times, and if `hand_over` did not get all turns in time.
     all_turns: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -249,7 +248,6 @@ impl LoginThrottle {
         clock: Arc<dyn Clock>,
     ) -> Result<Turn, NoTurn> {
         let attempt = self.attempt(user, client, &*clock);
-        // A client with too many failures is refused here, before it waits for a turn.
         if let Some(attempt) = &attempt {
             self.check_before_turn(attempt, self.now(&*clock))?;
         }
@@ -262,8 +260,8 @@ impl LoginThrottle {
         Ok(Turn { attempt: Counted { throttle, clock, state }, is_guess: false, _permit: permit })
     }
 
-    /// Checks whether a password of `user` may be compared with a cached one. The comparison needs no turn, because it
-    /// does not call the login provider.
+    /// Checks whether a password of `user` may be compared with the cached password. The comparison needs no turn,
+    /// because it does not call the login provider.
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.
@@ -279,7 +277,7 @@ impl LoginThrottle {
         self.counts().check(attempt, now).map_err(early)
     }
 
-    /// Counts a failure for a password that differs from the cached one. If the login provider then accepts the
+    /// Counts a failure for a password that differs from the cached password. If the login provider then accepts the
     /// password, the failure is taken back. Otherwise the failure stays.
     ///
     /// # Errors
@@ -366,9 +364,8 @@ impl LoginThrottle {
                 let (mut counts, now) = (self.counts(), self.now(clock));
                 let limits = limits.divided_by(shared.nodes());
                 counts.check_with(attempt, limits, now).map_err(early)?;
-                // `counts` knows only the limits before the division. So `counts` cannot decide whether the attempt
-                // must be counted in advance. For this reason, this code calls `claim`, which always counts the attempt
-                // in advance.
+                // `counts` does not know these divided limits, so it cannot decide whether the attempt must be counted
+                // in advance. `claim` always counts the attempt in advance.
                 let own = counts.claim(attempt, now).map_err(early)?;
                 Ok(Begun { attempt, own, shared: SharedClaim::default() })
             }
@@ -390,7 +387,7 @@ impl LoginThrottle {
             return Ok(permit);
         }
         let _waiting = self.failures.waiting.try_acquire().map_err(|_| NoTurn::Busy)?;
-        // The semaphore is never closed. If it were closed, no login would succeed.
+        // The semaphore is never closed.
         self.failures.turns.clone().acquire_owned().await.map_err(|_| NoTurn::Busy)
     }
 
@@ -436,9 +433,8 @@ impl LoginFailures {
     }
 
     /// Returns the failed logins as text, for the process that continues the work. First waits for the results of the
-    /// current password checks, but at most for `wait`. If these checks end in time, this process then checks no
-    /// password. From then on, each login waits until [`take_back`](Self::take_back) is called, but at most until its
-    /// time limit.
+    /// current password checks, but at most for `wait`. If these checks end in time, this process checks no passwords
+    /// from then on: each login waits until [`take_back`](Self::take_back) is called, or until its time limit.
     ///
     /// If the checks do not end within `wait`, this process continues to check passwords. The text then lacks the
     /// failures that this process counts later.
@@ -465,9 +461,9 @@ impl LoginFailures {
     /// added.
     pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
         let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
-        // If this process has run longer than the other process, its clock is ahead of the other clock. The failures
-        // then look older than they are. This does not happen if this process was started to continue the work of the
-        // other process.
+        // If this process has run longer than the other process, its clock is ahead of the clock of the other process,
+        // and the failures look older than they are. A process that was started to continue the work of the other
+        // process has not run longer.
         *self.failures.ahead() = now.saturating_sub(self.clock.monotonic());
         Ok(())
     }
@@ -509,7 +505,7 @@ struct Begun {
     shared: SharedClaim,
 }
 
-/// A password that was compared with the cached one, and that was counted as a failure. If this value is dropped, the
+/// A password that differs from the cached password, and that was counted as a failure. If this value is dropped, the
 /// failure stays.
 pub(super) struct Guess(Counted);
 
@@ -546,7 +542,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Records that the password was right. Drops `self`, so that another login can begin.
+    /// Records that the password was right.
     pub(super) fn succeeded(mut self) {
         let Counted { throttle, clock, state } = &mut self.attempt;
         if let Some(begun) = state.take() {
@@ -564,9 +560,9 @@ impl Turn {
         drop(self);
     }
 
-    /// Takes the attempt back: the login has failed for a reason other than a wrong password, or the password could not
-    /// be checked. A [`Guess`] stays a failure, because its comparison has already told the client that the password
-    /// differs from the cached one.
+    /// Takes the attempt back. Call this function if the login has failed for a reason other than a wrong password, or
+    /// if the password could not be checked. A [`Guess`] stays a failure: the client already knows that the password
+    /// differs from the cached password.
     pub(super) fn withdraw(mut self) {
         if self.is_guess {
             return;
@@ -669,14 +665,13 @@ mod tests {
         assert!(guess(&throttle, CLIENT, &clock).await);
     }
 
-    /// A shared store that counts the failures of several throttles while it can be reached.
+    /// A shared store. While `is_away` is true, the store cannot be reached.
     #[derive(Debug)]
     struct Place {
         counts: Mutex<FailureCounts>,
         claims: Mutex<Vec<(Attempt, Claimed)>>,
         clock: Arc<ManualClock>,
         is_away: std::sync::atomic::AtomicBool,
-        /// The number of calls of `begin`.
         begun: std::sync::atomic::AtomicUsize,
     }
 
@@ -754,7 +749,7 @@ mod tests {
         for throttle in [&one, &two] {
             assert!(!guess(throttle, CLIENT, &clock).await);
         }
-        // After the wait, only one node may begin an attempt.
+        // After the wait, only one node can begin an attempt.
         clock.advance(Duration::from_secs(1));
         let open = two.turn(&user("A"), CLIENT, clock.clone()).await.unwrap();
         assert!(!guess(&one, CLIENT, &clock).await);
@@ -766,7 +761,7 @@ mod tests {
             assert!(guess(throttle, CLIENT, &clock).await);
         }
         assert!(!guess(&two, CLIENT, &clock).await);
-        // A wrong password that is only compared with the cached one also counts for all nodes.
+        // A wrong password that is only compared with the cached password also counts for all nodes.
         let name = user("B");
         for throttle in [&one, &two, &one, &two, &one] {
             drop(throttle.guess(&name, CLIENT, clock.clone()).unwrap());
@@ -831,7 +826,7 @@ mod tests {
     async fn a_client_that_the_shared_store_has_refused_is_refused_without_a_turn() {
         let clock = clock();
         let (place, _, two) = nodes_after_failures(&clock).await;
-        // This refusal tells the node that the client must wait.
+        // The node remembers the wait of this refusal.
         assert!(!guess(&two, CLIENT, &clock).await);
         let begun = place.begun();
         let turns = all_turns(&two, &clock).await;

@@ -20,7 +20,6 @@ use crate::{
 /// also uses this value.
 pub(super) const DOMAIN: &str = "security-domain";
 
-/// Reads, issues and revokes login tokens.
 #[derive(Clone, Copy)]
 pub(super) struct LoginTokens<'a> {
     pub(super) issuer: &'a TokenIssuer,
@@ -36,8 +35,8 @@ impl LoginTokens<'_> {
     }
 
     /// Verifies the caller's token. Checks that the token is not revoked, and that it is a login token for all
-    /// services. A token that a scheme has issued for one service is refused, so that this service cannot use it to act
-    /// as the user elsewhere (docs/decisions.md#d23).
+    /// services. Refuses a token that a scheme has issued for one service, so that this service cannot use it to act as
+    /// the user elsewhere (docs/decisions.md#d23).
     ///
     /// # Errors
     /// The errors of [`require_of_any_service`](Self::require_of_any_service), and [`ApiError::ServiceToken`] if the
@@ -51,7 +50,8 @@ impl LoginTokens<'_> {
     }
 
     /// Verifies the caller's token, and checks that it is a login token and not revoked. The token may be for one
-    /// service only. So only an endpoint that just shows the content of the token may call this function directly.
+    /// service only. So an endpoint may call this function directly only if it does nothing but show the content of the
+    /// token.
     ///
     /// # Errors
     /// - [`ApiError::TokenNotProvided`] if the request has no token.
@@ -73,16 +73,14 @@ impl LoginTokens<'_> {
         Ok(jwt)
     }
 
-    /// Does the same as [`require_of_any_service`](Self::require_of_any_service), but does not ask the issuer whether
-    /// the token is still valid, and does not check whether the token is [revoked](Self::check). So the gateway can
-    /// revoke the token even if the issuer does not answer.
+    /// Like [`require_of_any_service`](Self::require_of_any_service), but neither asks the issuer whether the token is
+    /// still valid, nor checks whether the token is [revoked](Self::check). So the gateway can revoke the token even if
+    /// the issuer does not answer.
     pub(super) async fn require_for_logout(self, request: &Parts) -> Result<Jwt, ApiError> {
         let text = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         login_token_of(request, self.verifier.verify_for_logout(text).await)
     }
 
-    /// Checks that a token is not revoked.
-    ///
     /// # Errors
     /// [`ApiError::LoggedOut`] if the token is revoked. [`ApiError::StoreUnavailable`] if the store cannot check it.
     pub(super) async fn check(self, jwt: &Jwt) -> Result<(), ApiError> {
@@ -111,7 +109,7 @@ impl LoginTokens<'_> {
         Ok(response)
     }
 
-    /// Revokes a token. The future borrows nothing.
+    /// The future borrows nothing, so it can outlive the request.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.
@@ -141,8 +139,8 @@ fn login_token_of(
     }
 }
 
-/// Returns the value of `Set-Cookie`. It is the same as in Zowe API ML, but without the final semicolon. The cookie has
-/// no expiry date, because the token itself has one.
+/// Returns the value of `Set-Cookie`: that of Zowe API ML without the final semicolon. The cookie has no expiry date,
+/// because the token itself has one.
 fn cookie(name: &str, token: &IssuedToken) -> Result<HeaderValue, ApiError> {
     let token = token.expose();
     let cookie =

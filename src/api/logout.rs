@@ -13,16 +13,16 @@ use super::{
 };
 use crate::token::{TokenError, TokenOrigin};
 
-/// Revokes the caller's login token, and ends the sessions that the login provider and the logout listeners keep for
+/// Revokes the caller's login token. Then ends the sessions that the login provider and the logout listeners keep for
 /// the user. As in API ML (Zowe's API Mediation Layer), the response does not delete the cookie. If the token is
 /// already revoked, returns an error and does nothing else.
 ///
-/// If another server has issued the token, and `sessions` knows this server, the gateway then also logs the user out at
-/// this server (docs/decisions.md#d48). The gateway tries this second logout even if it could not revoke the token. If
-/// the revocation or the second logout fails, the client gets an error.
+/// If another server has issued the token, and `sessions` contains this server, the gateway also logs the user out
+/// there (docs/decisions.md#d48), even if it could not revoke the token. If the revocation or the logout at the server
+/// fails, the client gets an error.
 ///
-/// The gateway does not ask the issuer whether the token is still valid. So the gateway can revoke the token even if
-/// the issuer does not answer. The logout continues if the client disconnects.
+/// The gateway does not ask the issuer whether the token is still valid, so it can revoke the token even if the issuer
+/// does not answer. If the client disconnects, the logout continues.
 pub(super) async fn log_out(
     request: &Parts,
     tokens: LoginTokens<'_>,
@@ -52,8 +52,8 @@ pub(super) async fn log_out(
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-/// Answers with a new login token in a cookie, and revokes the old token. A token that another server has issued is
-/// refused, because a logout at that server would not revoke the new token.
+/// Answers with a new login token in a cookie, and revokes the old token. Refuses a token that another server has
+/// issued, because a logout at that server would not revoke the new token.
 pub(super) async fn refresh(
     request: &Parts,
     certificates: ClientCertificates<'_>,
@@ -71,8 +71,8 @@ pub(super) async fn refresh(
 }
 
 /// Converts an error of the caller's token to the error of `logout`. As in API ML, the status is 400 in three cases:
-/// the token is not a JWT, is a Personal Access Token, or lacks the claims or the issuer of a login token. All other
-/// errors are returned unchanged.
+/// the token is not a JWT, is a Personal Access Token, or lacks the claims or the issuer of a login token. Returns all
+/// other errors unchanged.
 fn as_logout_error(error: ApiError) -> ApiError {
     match error {
         ApiError::Token(

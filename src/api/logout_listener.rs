@@ -1,11 +1,11 @@
-//! The trait [`LogoutListener`], for parts of a program that keep data of logged-in users.
+//! The trait [`LogoutListener`].
 
 use std::sync::Arc;
 
 use crate::passticket::UserId;
 
-/// Removes data of a user at a logout. Implement this trait for a part of a program that keeps data of logged-in users.
-/// An example is a cache of tokens that other servers have issued for the users.
+/// Removes data of a user at a logout. Implement this trait for each part of a program that keeps data of logged-in
+/// users, such as a cache of tokens that other servers have issued for the users.
 ///
 /// Functions implement this trait, and so does `Arc<L>` if `L` implements it.
 ///

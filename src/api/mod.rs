@@ -54,12 +54,12 @@
 //!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
 //! 2. A Personal Access Token (PAT) is a credential only for `access-tokens/self` and `access-tokens/self/rotate`. So a
 //!    client with only a PAT can replace this PAT, but cannot get further tokens. In a body, a client can send a PAT to
-//!    `access-token/validate` and `access-token/revoke`. The client can also send a PAT to `token`, to get a PassTicket
-//!    for a service in the scopes of the PAT, if [`TokenExchange`] allows this.
+//!    `access-token/validate` and `access-token/revoke`. If [`TokenExchange`] allows this, a client can also send a PAT
+//!    to `token`, and gets a PassTicket for a service in the scopes of the PAT.
 //! 3. PassTickets, PATs, client certificates, `refresh`, the registry of PATs (`access-tokens`), [`Delegation`],
 //!    [`TokenExchange`] and [`ApimlEndpoints`] are off by default. An endpoint that is off answers 404. If client
-//!    certificates are off, each endpoint that needs one refuses all requests, even if the endpoint is on: `ticket` and
-//!    `refresh` answer 403, and `delegate/passticket` answers 401.
+//!    certificates are off, each endpoint that needs a certificate refuses all requests, even if the endpoint is on:
+//!    `ticket` and `refresh` answer 403, and `delegate/passticket` answers 401.
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
 //!    the revocation. If the store fails, the status is 503.
 //! 5. Each 4xx and 5xx response has an [`ApiError`] in its extensions. The only exception is the 503 of
@@ -67,9 +67,9 @@
 //!    [`ApiMessage`](crate::messages::ApiMessage). If a client of `access-token/validate` asks for JSON, the 401 about
 //!    a token also contains a reason code. In the profile [`Compatibility::ZoweV3`], some of these responses have no
 //!    body, and the response for an unknown service has the body that API ML sends. The default profile follows the
-//!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences. The
-//!    errors of `token` have another body: unless the status is 403, 404 or 405, the body has the form of RFC 6749
-//!    §5.2. It contains the number and the text of the message.
+//!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences. If
+//!    `token` answers with an error other than 403, 404 or 405, the body has the form of RFC 6749 §5.2 instead. This
+//!    body contains the number and the text of the message.
 //! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a needed token is missing or not valid,
 //!    `Certificate` if only a certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are
 //!    not registered schemes, and browsers ignore them. The challenge is never `Basic`, because a browser would answer
@@ -82,15 +82,15 @@
 //!    [`OriginPolicy`](crate::layer::OriginPolicy) can allow requests from some origins, or refuse requests in further
 //!    cases. The status is also 403 if a script of a page at the gateway's own address asks for a new PAT with a
 //!    credential that the browser attaches ([`ApiError::ScriptRequest`]). Only one `GET` can change tokens or
-//!    revocations: `GET access-tokens/self` adds the PAT of the request to the registry if it is not there. If the PAT
-//!    was rotated and its grace period has ended, the gateway revokes its family: the PATs that have replaced one
-//!    another (docs/decisions.md#d36).
+//!    revocations, and this is `GET access-tokens/self`. If the registry does not contain the PAT of the request, the
+//!    gateway adds this PAT. If the PAT was rotated and its grace period has ended, the gateway revokes its family: the
+//!    PATs that have replaced one another (docs/decisions.md#d36).
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to
-//! an endpoint in the following table, `AuthApi` writes one record, even if the request fails. `OPTIONS` requests have
-//! no record. All other endpoints need no credential and have no records. Requests with unknown paths have no records.
-//! Requests with wrong methods have records only at the endpoints of [`ApimlEndpoints`].
+//! an endpoint in the following table, `AuthApi` writes one record, even if the request fails. `OPTIONS` requests and
+//! requests with unknown paths have no records. Endpoints that are not in the table need no credential and have no
+//! records. Requests with wrong methods have records only at the endpoints of [`ApimlEndpoints`].
 //!
 //! | endpoint | event | fields in addition to user, credential and outcome |
 //! |---|---|---|

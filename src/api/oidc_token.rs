@@ -25,10 +25,8 @@ struct TokenBody {
     token: Option<Zeroizing<String>>,
 }
 
-/// The endpoint that checks tokens of identity providers.
 #[derive(Clone, Copy)]
 pub(super) struct OidcTokens<'a> {
-    /// `None` if the gateway has no identity provider.
     pub(super) verifier: Option<&'a Arc<dyn TokenVerifier>>,
     pub(super) revocations: &'a Revocations,
     pub(super) clock: &'a dyn Clock,

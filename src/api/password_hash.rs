@@ -8,7 +8,7 @@ use super::provider::Password;
 
 /// The Argon2 hash of a password.
 ///
-/// [`hash_password`] creates a hash. `parse` reads a stored hash. It refuses a hash against which no password can be
+/// [`hash_password`] creates a hash. `parse` reads a stored hash, and refuses a hash against which no password can be
 /// checked. The stored form is a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`, the format of the Password Hashing
 /// Competition). `Debug` does not show the hash.
 ///
@@ -38,7 +38,6 @@ impl PasswordHash {
         self.hash.to_string()
     }
 
-    /// Returns the cost of one check: the memory in KiB, multiplied by the number of passes.
     pub(super) fn cost(&self) -> u64 {
         self.cost
     }
@@ -53,8 +52,6 @@ impl PasswordHash {
         Argon2::default().verify_password(password.expose(), &self.hash)
     }
 
-    /// Accepts `hash` if passwords can be checked against it.
-    ///
     /// # Errors
     /// The error of the library if `hash` is not an Argon2 hash, or if a part of it is missing.
     fn new(hash: argon2::PasswordHash) -> Result<Self, password_hash::Error> {
@@ -87,15 +84,15 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// The text is not an Argon2 hash, or a part of the hash is missing or not valid. The error does not contain the text,
-/// which may be the password itself.
+/// The text is not a complete and valid Argon2 hash. The error does not contain the text, which may be the password
+/// itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an Argon2 hash: {0}; use a PHC string that begins with $argon2id$")]
 pub struct PasswordHashError(String);
 
 /// Hashes a password with Argon2id, the default parameters and a random salt.
 ///
-/// This function takes tens of milliseconds, so do not call it directly in an async task.
+/// This function blocks for tens of milliseconds, so do not call it directly in an async task.
 ///
 /// # Errors
 /// [`HashError`] if there is not enough memory, or if the system provides no random bytes for the salt.

@@ -2,8 +2,8 @@
 //!
 //! A client with `Authorization: Basic` sends the password with each request. Without a cache, each request would wait
 //! for the server that checks passwords, and this server would record a login for each request. The cache contains no
-//! passwords, but keyed hashes of user and password. The key of the hashes is random. It is created with the cache, and
-//! exists only in the memory of the process.
+//! passwords, but keyed hashes of user and password. The key of the hashes is random, is created with the cache, and
+//! exists only in memory.
 
 use std::{
     collections::HashMap,
@@ -19,37 +19,32 @@ use tokio::sync::watch;
 
 use crate::{layer::PasswordError, passticket::UserId, revocation::ClientNetwork};
 
-/// For this time, a verified password is accepted without another check. If the password is changed elsewhere, or if
-/// the user is revoked, the old password is still accepted until this time has passed.
+/// For this time, a verified password is accepted without another check, even if the password is changed elsewhere or
+/// the user is revoked.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
 /// The maximum number of entries in the cache. An entry has about 120 bytes.
 const MAX_ENTRIES: usize = 10_000;
 
-/// The maximum number of checks that are in progress.
 const MAX_CHECKS: usize = 1_000;
 
-/// The keyed hash of a user and a password.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct KeyedHash([u8; 32]);
 
 /// The user name and the network of a request. A password that was verified for one network must be checked again for
-/// another network. So the login throttle can count the guesses of each network.
+/// another network: the login throttle counts the guesses of each network.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Sender {
     user: UserId,
-    /// `None` if the address of the client is not known.
     network: Option<ClientNetwork>,
 }
 
 impl Sender {
-    /// Creates the sender of a request of `user` from the address `client`.
     pub(super) fn new(user: UserId, client: Option<IpAddr>) -> Self {
         Self { user, network: client.map(ClientNetwork::from) }
     }
 }
 
-/// The cache of verified passwords, and the checks that are in progress.
 pub(super) struct PasswordMemory {
     /// `None` if the system provided no random bytes. [`BasicLogin`](super::BasicLogin) then checks no passwords.
     key: Option<hmac::Key>,
@@ -60,12 +55,12 @@ pub(super) struct PasswordMemory {
 struct State {
     verified: HashMap<Sender, Verified>,
     checks: HashMap<CheckKey, Arc<SharedResult>>,
-    /// The number of calls of [`PasswordMemory::forget`]. If this function was called during a check, the result of the
+    /// The number of calls of [`PasswordMemory::forget`]. If this number has changed during a check, the result of the
     /// check is not added to the cache.
     generation: u64,
 }
 
-/// The password of a sender that was verified last.
+/// The last verified password of a sender.
 struct Verified {
     hash: KeyedHash,
     /// The user that the login provider returned.
@@ -108,11 +103,10 @@ impl PasswordMemory {
         Self { key, state: Mutex::default() }
     }
 
-    /// Returns the keyed hash, or `None` if there is no hash key.
     pub(super) fn hash(&self, user: &UserId, password: &[u8]) -> Option<KeyedHash> {
         let mut context = hmac::Context::with_key(self.key.as_ref()?);
         context.update(user.as_bytes());
-        // A user id contains no colon, so different pairs of user and password have different texts.
+        // A user id contains no colon, so different pairs of user and password give different hashes.
         context.update(b":");
         context.update(password);
         context.sign().as_ref().try_into().ok().map(KeyedHash)
@@ -131,9 +125,8 @@ impl PasswordMemory {
         bool::from(verified.hash.0.ct_eq(&hash.0)).then_some(verified.user)
     }
 
-    /// Removes the password of a user, because the user may have changed it. A check that is in progress may have
-    /// received the old password. So the results of all checks in progress are not added to the cache, and later
-    /// requests do not join these checks.
+    /// Removes the password of a user, because the user may have changed it. A check in progress may still accept the
+    /// old password. So the cache adds no results of checks in progress, and later requests do not join these checks.
     pub(super) fn forget(&self, user: &UserId) {
         let mut state = self.state();
         state.generation += 1;
@@ -146,9 +139,8 @@ impl PasswordMemory {
         ForgetOnDrop { memory: self.clone(), user: Some(user) }
     }
 
-    /// Joins the check of this password that is in progress, or begins one. All requests from the same network with the
-    /// same user and password share one check. So a burst of requests causes one login. Returns `None` if too many
-    /// checks are in progress.
+    /// Joins the check in progress of this user and password for this network. If there is none, begins one. So a burst
+    /// of requests causes one login. Returns `None` if too many checks are in progress.
     pub(super) fn join(
         self: &Arc<Self>,
         sender: Sender,
@@ -183,8 +175,8 @@ impl fmt::Debug for PasswordMemory {
     }
 }
 
-/// Removes the password of a user from the cache when this value is dropped. So the password is removed even if the
-/// result of a password change is unknown, because the provider is late or panics.
+/// Removes the password of a user from the cache when this value is dropped. If the provider is late or panics, it is
+/// not known whether the password was changed. The password is then also removed.
 pub(super) struct ForgetOnDrop {
     memory: Arc<PasswordMemory>,
     user: Option<UserId>,
@@ -208,14 +200,14 @@ impl Drop for ForgetOnDrop {
 /// A request that waits for the result of a check.
 pub(super) struct Joined {
     result: watch::Receiver<Option<Result<UserId, PasswordError>>>,
-    /// The check that this request began and must run. `None` if the request joined the check of another request.
+    /// The check that this request must run. `None` if the request joined the check of another request.
     pub(super) begun: Option<Check>,
 }
 
 impl Joined {
     /// Waits for the result. If the check panics, the result is [`PasswordError::Unavailable`].
     pub(super) async fn result(mut self) -> Result<UserId, PasswordError> {
-        // If this request kept its own [`Check`], the channel would stay open, and this function would wait forever.
+        // If this request kept its own [`Check`], the channel would stay open. So the wait would not end after a panic.
         drop(self.begun.take());
         match self.result.wait_for(Option::is_some).await {
             Ok(result) => result.unwrap_or(Err(PasswordError::Unavailable)),
@@ -224,7 +216,7 @@ impl Joined {
     }
 }
 
-/// A check in progress. After a check has finished or was dropped, no request can join it.
+/// A check in progress. When it is finished or dropped, requests can no longer join it.
 pub(super) struct Check {
     memory: Arc<PasswordMemory>,
     key: CheckKey,
@@ -234,14 +226,14 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// Returns whether the cache had another password of the sender. If so, the client can conclude that this password
-    /// is not the cached one. So the check counts as a guess from its start.
+    /// Returns whether the cache had another password of the sender. From a refusal, the client can then conclude that
+    /// its password is not the cached password. So the check counts as a guess from its start.
     pub(super) fn was_compared(&self) -> bool {
         self.was_compared
     }
 
-    /// Gives the result to the waiting requests. Adds a right password to the cache, unless [`PasswordMemory::forget`]
-    /// was called during the check.
+    /// Gives the result to the waiting requests. If the password is right, adds it to the cache, unless
+    /// [`PasswordMemory::forget`] was called during the check.
     pub(super) fn finish(self, result: Result<UserId, PasswordError>, now: Duration) {
         {
             let mut state = self.memory.state();
@@ -251,8 +243,7 @@ impl Check {
                 let (sender, hash) = self.key;
                 state.add(sender, hash, user, now);
             }
-            // The check is removed under the lock that also protects the cache. So no request can join the check after
-            // its result was added.
+            // The lock also protects the cache, so no request can join the check after its result was added.
             state.remove_check(&self.key, &self.shared);
         }
         self.shared.send_replace(Some(result));
@@ -263,7 +254,8 @@ impl Check {
         loop {
             self.shared.closed().await;
             let mut state = self.memory.state();
-            // A request may have joined before the lock was taken. Requests join only under the lock.
+            // Requests join only under the lock. So a request may have joined before the lock was taken, but none joins
+            // now.
             if self.shared.receiver_count() == 0 {
                 state.remove_check(&self.key, &self.shared);
                 return;
@@ -294,7 +286,6 @@ mod tests {
         Sender::new(user(name), None)
     }
 
-    /// Adds a password in the same way as a check that succeeds.
     fn add(memory: &Arc<PasswordMemory>, from: Sender, hash: KeyedHash, result: &str, now: u64) {
         let mut joined = memory.join(from, hash, secs(now)).unwrap();
         joined.begun.take().unwrap().finish(Ok(user(result)), secs(now));
@@ -323,7 +314,7 @@ mod tests {
             let found = memory.find(&from(name, address), &hash(name, password), secs(now));
             assert_eq!(found, want.map(user), "{name} {address} {password} {now}");
         }
-        // The hash of another process does not match, because each process has its own hash key.
+        // Each process has its own hash key.
         let foreign = PasswordMemory::new().hash(&user("A"), b"secret").unwrap();
         assert_eq!(memory.find(&from("A", "192.0.2.1"), &foreign, secs(0)), None);
     }
@@ -349,7 +340,7 @@ mod tests {
         let after = after.begun.take().expect("a check of its own");
         before.begun.take().unwrap().finish(Ok(user("A")), secs(0));
         assert!(!memory.contains(&sender("A"), secs(0)));
-        // The end of the first check does not remove the second one.
+        // The end of the first check does not remove the second check.
         assert_eq!(memory.state().checks.len(), 1);
         after.finish(Ok(user("A")), secs(0));
         assert!(memory.contains(&sender("A"), secs(0)));
@@ -365,7 +356,6 @@ mod tests {
         assert_eq!(memory.state().verified.len(), MAX_ENTRIES);
         add(&memory, sender("U1"), RIGHT, "A", 30);
         assert!(memory.contains(&sender("U1"), secs(80)));
-        // After a minute, the other entries have expired, so there is room.
         add(&memory, sender("NEW"), RIGHT, "A", 60);
         assert!(memory.contains(&sender("NEW"), secs(60)));
         assert_eq!(memory.state().verified.len(), 2);
@@ -397,7 +387,7 @@ mod tests {
         check.finish(Err(PasswordError::Wrong), secs(0));
         assert_eq!(other.result().await, Err(PasswordError::Wrong));
         one.begun.take().unwrap().finish(Ok(user("A")), secs(0));
-        // The first check has ended, so a later request begins another one. Each check keeps its own result.
+        // The first check has ended, so a later request begins another check.
         let mut later = join(1);
         let check = later.begun.take().unwrap();
         assert!(!check.was_compared(), "the password is the cached one");
@@ -405,7 +395,7 @@ mod tests {
         check.finish(Err(PasswordError::Wrong), secs(0));
         assert_eq!(later.result().await, Err(PasswordError::Wrong));
         assert_eq!((one.result().await, two.result().await), (Ok(user("A")), Ok(user("A"))));
-        // This check ends without a result, like a check that panics.
+        // This check is dropped without a result, like a check that panics.
         assert_eq!(join(4).result().await, Err(PasswordError::Unavailable));
         assert!(memory.state().checks.is_empty());
     }

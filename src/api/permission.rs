@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::saf::AccessLevel;
 
-/// A task that needs a permission of the security product (docs/decisions.md#d1,
-/// docs/decisions.md#d12, docs/reference/auth-endpoints.md#saf-resources).
+/// A task for which a caller needs a permission in the security product (docs/decisions.md#d1, docs/decisions.md#d12,
+/// docs/reference/auth-endpoints.md#saf-resources).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GuardedTask {
@@ -30,9 +30,9 @@ pub enum GuardedTask {
 /// The resources in the security product that guard the tasks. A caller may perform a task if the caller has the
 /// [`Permission`] that the task needs.
 ///
-/// The names of the resources begin with a prefix. In Zowe, the settings `resourceClass` and `resourceNamePrefix` under
-/// `apiml.security.authorization` set the class and the prefix. The settings `serviceResourceClass` and
-/// `serviceResourceNamePrefix` under `apiml.security.saf` have the same effect. The defaults are `ZOWE` and `APIML.`.
+/// The names of the resources begin with a prefix. In Zowe, `resourceClass` and `resourceNamePrefix` under
+/// `apiml.security.authorization` set the class and the prefix, and so do `serviceResourceClass` and
+/// `serviceResourceNamePrefix` under `apiml.security.saf`. The defaults are `ZOWE` and `APIML.`.
 ///
 /// ```
 /// use tower_passticket::api::{GuardedTask, GuardingResources};

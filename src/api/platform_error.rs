@@ -13,7 +13,7 @@ use crate::{
 /// (`docs/reference/error-messages.md#password-errors`). The z/OS function `__passwd` (BPX4PWD) defines the names and
 /// numbers of these errors.
 ///
-/// If z/OS refuses only a new password (EMVSPASSWORD), a provider returns
+/// If z/OS refuses only a new password (EMVSPASSWORD), a provider must return
 /// [`LoginError::NewPasswordRefused`](super::LoginError::NewPasswordRefused) instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -76,7 +76,6 @@ impl PlatformError {
         }
     }
 
-    /// Returns the reason for the audit record.
     pub(super) fn reason(self) -> ReasonCode {
         match self {
             Self::WrongPassword | Self::Malformed | Self::UnknownUser | Self::SecurityProduct => {

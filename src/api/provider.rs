@@ -61,15 +61,15 @@ use crate::passticket::UserId;
 /// # }).unwrap();
 /// ```
 pub trait LoginProvider: Send + Sync + 'static {
-    /// Starts to check the password of `user`. The future returns the user id of the logged-in user. This id differs
-    /// from `user` if the provider translates user ids.
+    /// Checks the password of `user`. The future returns the user id of the logged-in user, which differs from `user`
+    /// if the provider translates user ids.
     ///
-    /// The future runs in a separate task. It continues if the client disconnects, so that the login throttle counts
+    /// The future runs in a separate task. If the client disconnects, it continues, so that the login throttle counts
     /// each guess. After a minute, the future is dropped, and the login fails with [`LoginError::Unavailable`].
     fn login(&self, user: UserId, password: Password) -> LoginFuture;
 
-    /// Starts to check the password of `user` and to replace it with `new`. Returns `None` if this provider does not
-    /// support password changes. By default, the function returns `None`.
+    /// Checks the password of `user` and replaces it with `new`. Returns `None` if this provider does not support
+    /// password changes. By default, returns `None`.
     fn change_password(
         &self,
         user: UserId,
@@ -113,7 +113,7 @@ impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// The user does not exist, or the password is wrong. The response does not reveal which of the two is true.
+    /// The user does not exist, or the password is wrong. The response does not say which.
     #[error("the user or the password is wrong")]
     WrongCredentials,
     /// The user and the password are right, but the new password is not allowed.
@@ -128,7 +128,7 @@ pub enum LoginError {
 }
 
 impl LoginError {
-    /// Returns whether the login may have been a guess. The login throttle counts only guesses.
+    /// Returns whether the login may have been a guess of the password. The login throttle counts only guesses.
     pub(super) fn is_guess(self) -> bool {
         match self {
             Self::WrongCredentials => true,
@@ -140,7 +140,7 @@ impl LoginError {
 
 /// A password for a [`LoginProvider`]. `Debug` does not show it. Dropping it overwrites its memory.
 ///
-/// A password is a sequence of bytes, because a client may send bytes that are not UTF-8.
+/// A client may send bytes that are not UTF-8.
 pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {

@@ -20,7 +20,6 @@ struct QueryResponse<'a> {
     expiration: u64,
 }
 
-/// Answers with the content of the caller's login token.
 pub(super) async fn query(request: &Parts, tokens: LoginTokens<'_>) -> Answer {
     let jwt = tokens.require_of_any_service(request).await?;
     json(&QueryResponse {

@@ -1,9 +1,8 @@
 //! Creates and writes the audit record of a request.
 //!
-//! Each request to an audited endpoint with a supported method has one record. At the endpoints of API ML, requests
-//! with an unsupported method also have a record, except `OPTIONS`. The record starts as a draft in the extensions of
-//! the request. The endpoint [adds](add_to_record) fields to the draft. `AuthApi` writes the record after the endpoint
-//! has answered.
+//! The documentation of the module [`api`](super) lists which requests have a record. The record starts as a draft in
+//! the extensions of the request. The endpoint [adds](add_to_record) fields to the draft. `AuthApi` writes the record
+//! after the endpoint has answered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,8 +20,7 @@ use crate::{
     token::{TokenError, VerifiedToken},
 };
 
-/// Returns the audit event of a request to `endpoint`, or `None` if requests to `endpoint` are not audited. The module
-/// [`api`](super) has a table of the events.
+/// Returns the audit event of a request to `endpoint`, or `None` if requests to `endpoint` are not audited.
 pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
     match endpoint {
         Endpoint::Login => Some(Event::Login),
@@ -55,14 +53,13 @@ pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
     }
 }
 
-/// The record of a request before it is written.
 #[derive(Clone)]
 struct Draft(Arc<Mutex<AuditRecord>>);
 
 /// Applies `edit` to the record of the request, if the request has a record.
 ///
-/// If `edit` sets a `reason` and the endpoint then answers with an [`ApiError`], the record has this reason instead of
-/// the reason of the error. So the reason in the record can be more exact than the reason in the response.
+/// If `edit` sets a `reason` and the endpoint then answers with an [`ApiError`], the record has this reason, and not
+/// that of the error. So the record can be more exact than the response.
 pub(super) fn add_to_record(request: &Parts, edit: impl FnOnce(&mut AuditRecord)) {
     if let Some(Draft(record)) = request.extensions.get() {
         edit(&mut record.lock().unwrap_or_else(PoisonError::into_inner));
@@ -94,19 +91,18 @@ pub(super) fn add_token_to_record(request: &Parts, token: &Result<VerifiedToken,
 
 /// Writes the record of a request after the response is ready.
 ///
-/// If the client disconnects or a time limit passes earlier, this guard is dropped, and writes the record with the
-/// reason `abandoned`. The gateway may have completed the request nevertheless.
+/// If the client disconnects or a time limit passes before the response is ready, this guard is dropped, and writes the
+/// record with the reason `abandoned`.
 pub(super) struct RecordGuard {
     audit: Audit,
     clock: Arc<dyn Clock>,
     draft: Option<Draft>,
-    /// `None` if no outer layer needs the facts about the request.
     facts: Option<RequestFacts>,
 }
 
 impl RecordGuard {
-    /// Starts the record of `request`. The request has no record if `event` is `None`, or if neither the audit log nor
-    /// the access log needs one.
+    /// Starts the record of `request`. There is no record if `event` is `None`, or if neither the audit log nor the
+    /// access log needs a record.
     pub(super) fn start(
         audit: &Audit,
         clock: &Arc<dyn Clock>,

@@ -1,4 +1,4 @@
-//! The registry of issued Personal Access Tokens as a trait object.
+//! The registry of issued Personal Access Tokens.
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -16,21 +16,18 @@ use crate::{
     },
 };
 
-/// The registry, whose type is chosen at run time.
 #[derive(Clone)]
 pub(super) struct Registry {
     store: Arc<dyn AccessTokenStore>,
-    /// The maximum number of active tokens of a user.
     limit: NonZeroU32,
     lists: Arc<Semaphore>,
 }
 
-/// The maximum number of concurrent list requests to the store. Further list requests wait in the registry. A store may
-/// use the same thread to make lists and to store revocations. Without this limit, a client that sends many list
-/// requests could delay revocations.
+/// The maximum number of concurrent list requests to the store. Further list requests wait here. A store may make lists
+/// and store revocations on the same thread. Without this limit, a client that sends many list requests could delay
+/// revocations.
 const MAX_LISTS: usize = 4;
 
-/// The name and the description of a new token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Label {
     pub(super) name: Option<TokenName>,
@@ -72,14 +69,14 @@ impl Registry {
         found.map_err(|error| not_read(&error))?.ok_or(ApiError::NoSuchToken)
     }
 
-    /// Returns the entry of a token that the caller has verified. Adds the token to the registry if it is not there.
-    /// For example, the registry lacks tokens that API ML (Zowe's API Mediation Layer) or earlier versions of this
-    /// program have issued.
+    /// Returns the entry of a token that the caller has verified. If the registry does not contain the token, adds it.
+    /// For example, API ML (Zowe's API Mediation Layer) or an earlier version of this program may have issued the
+    /// token.
     ///
     /// # Errors
-    /// [`ApiError::NoSuchToken`] if the registry has no entry for the token and adds none. This happens if the user has
-    /// too many entries, or if the token has expired or names no service. [`ApiError::StoreUnavailable`] if the store
-    /// returns an error.
+    /// [`ApiError::NoSuchToken`] if the registry has no entry for the token and cannot add one: the user has too many
+    /// entries, or the token has expired or names no service. [`ApiError::StoreUnavailable`] if the store returns an
+    /// error.
     pub(super) async fn find_or_add(
         &self,
         pat: IssuedPat,
@@ -147,7 +144,8 @@ impl Registry {
         token(self.change(change, clock.now()).await?)
     }
 
-    /// Reports that a client has used a revoked token. Returns the number of tokens that were revoked because of this.
+    /// Reports that a client has used a revoked token. The store may then revoke other tokens. Returns how many it has
+    /// revoked.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.
@@ -209,7 +207,7 @@ mod tests {
         revocation::{MemoryAccessTokens, StoreFuture},
     };
 
-    /// A store that never answers a request for a list. It counts these requests.
+    /// A store that counts the requests for a list, and never answers them.
     struct Slow(Arc<AtomicUsize>, MemoryAccessTokens);
 
     impl AccessTokenStore for Slow {

@@ -18,7 +18,6 @@ use super::error::ApiError;
 /// The response to a request, or the error that becomes the response.
 pub(super) type Answer = Result<Response<Full<Bytes>>, ApiError>;
 
-/// Returns a response with `status` and without a body.
 pub(super) fn empty(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
@@ -37,19 +36,17 @@ pub(super) fn json(content: &impl Serialize) -> Answer {
     Ok(typed(text.into(), HeaderValue::from_static("application/json")))
 }
 
-/// Returns a response with status 200 and this document.
 pub(super) fn json_document(document: &Value) -> Response<Full<Bytes>> {
     typed(document.to_string().into(), HeaderValue::from_static("application/json"))
 }
 
-/// Returns a response with status 200, `content` and `content_type`.
 pub(super) fn typed(content: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(content));
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
-/// The body of a response of [`AuthApi`](super::AuthApi). It is short and is held in memory.
+/// The body of a response of [`AuthApi`](super::AuthApi).
 #[derive(Clone, Debug, Default)]
 pub struct ResponseBody(Full<Bytes>);
 

@@ -1,6 +1,7 @@
-//! `DELETE access-token/revoke/tokens` and the paths below it create revocation rules. `DELETE access-tokens` does the
-//! same, and also accepts a login token. `DELETE access-token/evict` and `POST access-tokens/evict` remove revocations
-//! that no longer apply to a valid token (docs/reference/auth-endpoints.md#rules, docs/decisions.md#d8).
+//! The endpoints that create revocation rules: `DELETE access-token/revoke/tokens` and the paths below it, and `DELETE
+//! access-tokens`, which also accepts a login token. The endpoints that remove revocations whose tokens have all
+//! expired: `DELETE access-token/evict` and `POST access-tokens/evict` (docs/reference/auth-endpoints.md#rules,
+//! docs/decisions.md#d8).
 //!
 //! A revocation rule contains a time, and a user or a service. It revokes the Personal Access Tokens of the user, or
 //! for the service, that were issued up to this time.
@@ -32,7 +33,6 @@ use crate::{
     token::ServiceId,
 };
 
-/// The endpoints for revocation rules.
 #[derive(Clone, Copy)]
 pub(super) struct RevocationRules<'a> {
     pub(super) callers: Callers<'a>,
@@ -43,7 +43,6 @@ pub(super) struct RevocationRules<'a> {
 }
 
 impl RevocationRules<'_> {
-    /// Revokes the caller's tokens that were issued up to a time.
     pub(super) async fn revoke_own<B: Body>(self, request: &Parts, body: B) -> Answer {
         let caller = self.callers.require(request).await?;
         let body = body::read(body).await?;
@@ -56,7 +55,6 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Revokes the tokens of a user that were issued up to a time.
     pub(super) async fn revoke_user<B: Body>(self, request: &Parts, body: B) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Revoke).await?;
         let body = body::read(body).await?;
@@ -66,7 +64,6 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Revokes the tokens for a service that were issued up to a time.
     pub(super) async fn revoke_service<B: Body>(self, request: &Parts, body: B) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Revoke).await?;
         let body = body::read(body).await?;
@@ -76,9 +73,9 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Revokes tokens that were issued up to the time in the query, or up to now if the query has no time. The query
-    /// names the user of the tokens, or the service that the tokens are for. If the query names neither, the tokens of
-    /// the caller are revoked.
+    /// Revokes the tokens of the user or for the service that the query names, or the caller's own tokens if the query
+    /// names neither. Revokes the tokens that were issued up to the time in the query, or up to now if the query has no
+    /// time.
     pub(super) async fn revoke_group(
         self,
         credentials: AnyCredential<'_>,
@@ -102,14 +99,13 @@ impl RevocationRules<'_> {
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
-    /// Removes the revocations that no longer apply to a valid token.
     pub(super) async fn evict(self, request: &Parts) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Evict).await?;
         self.remove_expired(request, &caller).await?;
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
-    /// Does the same as [`evict`](Self::evict), but also accepts a login token, and answers with the numbers of removed
+    /// Like [`evict`](Self::evict), but also accepts a login token, and answers with the numbers of removed
     /// revocations.
     pub(super) async fn evict_and_report(
         self,
@@ -143,7 +139,6 @@ impl RevocationRules<'_> {
         Ok(caller)
     }
 
-    /// Stores a rule, and answers with the success status of the compatibility profile.
     async fn make_rule(
         self,
         request: &Parts,
@@ -184,14 +179,14 @@ fn add_rule(record: &mut AuditRecord, rule: &Revocation) {
             record.service = Some(service.clone());
             (RuleKind::Service, *up_to)
         }
-        // This case does not occur, because a revocation of one token is not a rule.
+        // A revocation of one token is not a rule.
         Revocation::Token { .. } => return,
     };
     record.detail = Some(Detail::Rule { kind, up_to });
 }
 
-// The bodies of the three kinds of rules. As in API ML (Zowe's API Mediation Layer), unknown fields and the fields of
-// another kind of rule are ignored.
+// The bodies of the three kinds of rules. As in API ML (Zowe's API Mediation Layer), the gateway ignores unknown fields
+// and the fields of another kind of rule.
 
 #[derive(Debug, Deserialize)]
 struct OwnRule {

@@ -1,4 +1,4 @@
-//! The revocation store as a trait object.
+//! The revocation store.
 
 use std::sync::Arc;
 
@@ -12,7 +12,6 @@ use crate::{
     token::VerifiedToken,
 };
 
-/// The revocation store, whose type is chosen at run time.
 #[derive(Clone)]
 pub(super) struct Revocations(Arc<dyn RevocationStore>);
 
@@ -21,8 +20,6 @@ impl Revocations {
         Self(Arc::new(store))
     }
 
-    /// Checks that `token` is not revoked.
-    ///
     /// # Errors
     /// [`CheckError::Revoked`] if the token is revoked. [`CheckError::Unavailable`] if the store could not check the
     /// token.
@@ -52,7 +49,7 @@ impl Revocations {
     }
 
     /// Stores a rule with the current time. The rule also revokes registered PATs (Personal Access Tokens) whose issue
-    /// time is in the future. The gateway has issued these PATs while its clock was ahead.
+    /// time is in the future. The gateway issues such a PAT if its clock is ahead and is set back later.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.
@@ -60,8 +57,8 @@ impl Revocations {
         self.0.record_rule_of_now(rule).await.map_err(|error| not_stored(&error))
     }
 
-    /// Registers a new PAT. The endpoint must not send the PAT before this function has returned `Ok`: a rule with the
-    /// current time might not revoke a PAT that is not registered.
+    /// Registers a new PAT. The endpoint must not send the PAT before this function has returned `Ok`: if a PAT is not
+    /// registered and its issue time is in the future, a rule with the current time does not revoke it.
     ///
     /// # Errors
     /// [`ApiError::TooManyPats`] if the user has too many registered PATs. [`ApiError::StoreUnavailable`] if the store

@@ -10,8 +10,8 @@ pub(super) fn write(time: Timestamp) -> String {
 }
 
 /// Reads a time (RFC 3339 §5.6). Returns `None` if the text does not have this form, or if the time is before 1970.
-/// Digits after the milliseconds are ignored. The second 60 (a leap second) is refused, because a [`Timestamp`] does
-/// not count leap seconds.
+/// Ignores digits after the milliseconds. Refuses the second 60 (a leap second), because a [`Timestamp`] does not count
+/// leap seconds.
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let text = text.as_bytes();
     let (date_time, rest) = text.split_first_chunk::<19>()?;
@@ -77,7 +77,6 @@ fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-/// Returns the number of days from 1970-01-01 in the Gregorian calendar. It is negative for an earlier date.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let years = |to: i64| to * 365 + to.div_euclid(4) - to.div_euclid(100) + to.div_euclid(400);
     let months: i64 = (1..month).map(|month| days_of(year, month)).sum();

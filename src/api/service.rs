@@ -90,7 +90,6 @@ use crate::{
 #[derive(Clone)]
 pub struct AuthApi(Arc<State>);
 
-/// Everything that the endpoints need. The handler of an endpoint receives only the parts that it uses.
 #[derive(Clone)]
 struct State {
     prefix: AuthPrefix,
@@ -100,7 +99,6 @@ struct State {
     login_verifier: Arc<dyn TokenVerifier>,
     public_keys: PublicKeys,
     login: Arc<dyn LoginProvider>,
-    /// The maximum time that a client waits for a password check.
     login_wait: Duration,
     listeners: Vec<Arc<dyn LogoutListener>>,
     #[cfg(feature = "remote")]
@@ -112,7 +110,6 @@ struct State {
     guarding_resources: GuardingResources,
     /// Makes PassTickets (one-time passwords of z/OS). `None` if PassTickets are off.
     tickets: Option<Arc<dyn PassTicketGenerator>>,
-    /// `None` if client certificates are off.
     mapper: Option<Arc<dyn IdentityMapper>>,
     /// `None` if PassTickets for other users are off.
     delegation: Option<Arc<Delegation>>,
@@ -142,8 +139,9 @@ struct State {
 }
 
 impl AuthApi {
-    /// Creates a service with the endpoints `login`, `logout`, `query`, `keys/public` and the paths below it,
-    /// `openapi.json`, and `oidc-token/validate`, which refuses all tokens. All other endpoints are off.
+    /// Creates a service with the endpoints `login`, `logout`, `query`, `keys/public`, `keys/public/all`,
+    /// `keys/public/current`, `openapi.json` and `oidc-token/validate`. All other endpoints are off. Before
+    /// [`with_oidc_tokens`](Self::with_oidc_tokens), `oidc-token/validate` refuses all tokens.
     ///
     /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` must be the store
     /// that the [`Authenticator`](crate::layer::Authenticator) of the proxy checks. Otherwise the proxy would accept
@@ -208,8 +206,8 @@ impl AuthApi {
     /// tokens of Zowe API ML and of z/OSMF (IBM's management server on z/OS), if `verifier` is a
     #[cfg_attr(feature = "remote", doc = "[`TrustedIssuers`](crate::token::TrustedIssuers)")]
     #[cfg_attr(not(feature = "remote"), doc = "`TrustedIssuers`")]
-    /// that trusts them. `refresh` accepts only tokens of this gateway. Of the endpoints that use `verifier`, only
-    /// `token` accepts tokens of identity providers.
+    /// that trusts these issuers. `refresh` accepts only tokens of this gateway. Of the endpoints that use `verifier`,
+    /// only `token` accepts tokens of identity providers.
     ///
     /// Use the same verifier as in the [`Authenticator`](crate::layer::Authenticator) of the proxy.
     #[must_use]
@@ -224,10 +222,10 @@ impl AuthApi {
         self.with(|state| state.listeners.push(Arc::new(listener)))
     }
 
-    /// Also logs the user out at `issuer`, if a key of `origin` has verified the login token. If the issuer does not
-    /// confirm the logout, the token is revoked only here, and the answer is 503. Each origin has at most one issuer: a
-    /// later call for the same `origin` replaces the issuer of the earlier call. If an origin has no issuer, a logout
-    /// revokes its tokens only here.
+    /// At a logout, also logs the user out at `issuer`, if a key of `origin` has verified the login token. If the
+    /// issuer does not confirm the logout, the token is revoked only here, and the answer is 503. Each origin has at
+    /// most one issuer: a later call for the same `origin` replaces the issuer of the earlier call. If an origin has no
+    /// issuer, a logout revokes its tokens only here.
     #[cfg(feature = "remote")]
     #[must_use]
     pub fn with_issuer_logout(self, origin: TokenOrigin, issuer: impl IssuerLogout) -> Self {
@@ -276,9 +274,10 @@ impl AuthApi {
         self.with(|state| state.max_validity = Some(max))
     }
 
-    /// Allows only scopes that one of `allowed` [covers](crate::token::Scope::covers) in new Personal Access Tokens.
-    /// For example, `files` also allows `files:read` and `files:/a`. By default, all scopes are allowed. A token that
-    /// already exists keeps its scopes, but cannot be rotated if one of its scopes is not allowed any more.
+    /// Limits the scopes of new Personal Access Tokens to those that a scope in `allowed`
+    /// [covers](crate::token::Scope::covers). For example, `files` also allows `files:read` and `files:/a`. By default,
+    /// all scopes are allowed. A token that already exists keeps its scopes. If one of its scopes is not allowed any
+    /// more, the token cannot be rotated.
     #[must_use]
     pub fn with_allowed_scopes(self, allowed: Scopes) -> Self {
         self.with(|state| state.allowed_scopes = Some(allowed))
@@ -291,7 +290,8 @@ impl AuthApi {
     /// `registry` must be based on the revocation store of this service. For example, a
     #[cfg_attr(feature = "store", doc = "[`DurableStore`](crate::revocation::DurableStore)")]
     #[cfg_attr(not(feature = "store"), doc = "`DurableStore`")]
-    /// is both. If the two were independent, the registry would show revoked tokens as active.
+    /// is a registry and a revocation store. If the two were independent, the registry would show revoked tokens as
+    /// active.
     #[must_use]
     pub fn with_access_token_registry(
         self,
@@ -352,14 +352,14 @@ impl AuthApi {
         self.with(|state| state.guarding_resources = resources)
     }
 
-    /// Sets the names of the cookies that contain tokens.
+    /// Sets the names of the cookies in which clients send tokens.
     #[must_use]
     pub fn with_cookie_names(self, cookies: CookieNames) -> Self {
         self.with(|state| state.cookies = cookies)
     }
 
-    /// Sets the policy for requests from web pages of other origins. The policy decides which of these requests are
-    /// refused. By default, `OriginPolicy::default()` decides.
+    /// Sets the policy that decides which requests from web pages of other origins are refused. The default is
+    /// `OriginPolicy::default()`.
     #[must_use]
     pub fn with_origin_policy(self, policy: OriginPolicy) -> Self {
         self.with(|state| state.origins = policy)
@@ -396,9 +396,9 @@ impl AuthApi {
         self.with(|state| state.throttle = Arc::new(state.throttle.with_shared_failures(shared)))
     }
 
-    /// Sets the store for the networks from which users have logged in, and removes all earlier failures. The login
-    /// throttle uses these networks: failed logins from other networks do not lock a user out of these networks. By
-    /// default, the networks are kept in memory, and are lost when the program ends.
+    /// Sets the store for the networks from which users have logged in, and removes all earlier failures. If a user
+    /// logs in from a network from which the same user has logged in before, failed logins from other networks do not
+    /// make the user wait. By default, the networks are kept in memory, and are lost when the program ends.
     #[must_use]
     pub fn with_known_networks(self, networks: impl KnownNetworks) -> Self {
         let networks = Arc::new(networks);
@@ -452,7 +452,7 @@ impl AuthApi {
     }
 
     /// Returns the auth API as ZAAS, the authentication service of API ML, serves it. API ML's gateway relays the
-    /// requests of its clients to ZAAS. The returned service and this one share the counts of failed logins, the
+    /// requests of its clients to ZAAS. The returned service and this service share the counts of failed logins, the
     /// revocations, the registry of tokens and the logout listeners. Call this function after the functions `with_…`.
     /// The returned service differs in these points:
     ///
@@ -486,7 +486,6 @@ impl AuthApi {
         self
     }
 
-    /// Returns the settings that the OpenAPI document depends on.
     #[cfg(test)]
     pub(super) fn settings(&self) -> Settings<'_> {
         self.0.settings()
@@ -644,7 +643,6 @@ impl State {
         answer
     }
 
-    /// Answers a request for an endpoint of API ML that is outside of the prefix.
     async fn answer_apiml<B: Body>(
         &self,
         endpoints: &ApimlEndpoints,
@@ -702,7 +700,6 @@ impl State {
         }
     }
 
-    /// Returns the id in the path of a request to `endpoint`.
     fn id<'r>(&self, endpoint: Endpoint, request: &'r Parts) -> &'r str {
         endpoint.id(request.uri.path(), &self.prefix).unwrap_or_default()
     }

@@ -11,7 +11,7 @@ use crate::{health::Health, layer::CertificateHeader, passticket::Applid, token:
 
 static CONTENT_VERSION: HeaderName = HeaderName::from_static("content-version");
 
-/// Adds the header with the version of the list's format.
+/// Adds the header with the version of the format of the list.
 pub(super) fn set_version(headers: &mut HeaderMap) {
     headers.insert(&CONTENT_VERSION, HeaderValue::from_static("1"));
 }
@@ -39,7 +39,7 @@ pub struct ListedService {
     pub home_page: Option<ListedUrl>,
     /// The APIs of the service. Clients can find a service by the id of an API.
     pub apis: Vec<ListedApi>,
-    /// How the gateway authenticates a user to the service.
+    /// How the gateway authenticates users to the service.
     pub authentication: Option<ListedAuthentication>,
     /// The addresses of the service.
     pub instances: Vec<ListedInstance>,
@@ -83,7 +83,7 @@ pub struct ListedApi {
     pub swagger_url: Option<ListedUrl>,
     /// The documentation of the API.
     pub documentation_url: Option<String>,
-    /// Whether clients should prefer this API if the service has several APIs.
+    /// Whether clients should prefer this API to the other APIs of the service.
     pub is_default: bool,
 }
 
@@ -118,8 +118,8 @@ pub struct ListedAuthentication {
 }
 
 impl ListedAuthentication {
-    /// Creates the scheme with this name. `supports_sso` is true, except for `bypass`: this scheme does not
-    /// authenticate users.
+    /// Creates the scheme with this name. `supports_sso` is true, except for `bypass`, which does not authenticate
+    /// users.
     pub fn new(scheme: impl Into<String>) -> Self {
         let scheme = scheme.into();
         let supports_sso = scheme != "bypass";
@@ -165,16 +165,15 @@ impl ListedInstance {
     }
 }
 
-/// A function that returns whether an instance of a service works.
 pub(super) type HealthOf = Arc<dyn Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync>;
 
-/// A handle to the list of services. The list can be replaced while requests run. Clones are handles to the same list.
-/// Each service id should occur once.
+/// A handle to a list of services, which can be replaced while requests run. Clones are handles to the same list. Each
+/// service id should occur once in the list.
 #[derive(Clone)]
 pub struct SharedServices(Arc<ArcSwap<Vec<ListedService>>>);
 
 impl SharedServices {
-    /// Creates a list, and returns a handle to it.
+    /// Creates a list.
     pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(services.into_iter().collect())))
     }
@@ -207,15 +206,14 @@ impl fmt::Debug for SharedServices {
     }
 }
 
-/// The list of services at the time of a request.
 pub(super) struct ServiceList<'h> {
     services: Arc<Vec<ListedService>>,
     health: &'h HealthOf,
 }
 
 impl ServiceList<'_> {
-    /// Returns the services as JSON. `base` is the URL of the gateway. If `api_id` is present, only the services with
-    /// this API are listed.
+    /// Returns the services as JSON. `base` is the URL of the gateway. With an `api_id`, lists only the services with
+    /// this API.
     pub(super) fn document<'a>(
         &'a self,
         base: &'a str,
@@ -291,7 +289,7 @@ struct ApiView<'a> {
     swagger_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     documentation_url: Option<&'a str>,
-    /// Always empty, but present, because clients expect a list.
+    /// Always empty. Clients expect a list.
     code_snippet: [(); 0],
     base_url: String,
     base_path: String,
@@ -349,8 +347,8 @@ fn service_view<'a>(
     }
 }
 
-/// Returns the APIs to list. If several APIs have the same id and major version, only the first is listed. API ML
-/// (Zowe's API Mediation Layer) also lists only one of them.
+/// Returns the APIs to list. If several APIs have the same id and major version, returns only the first. API ML (Zowe's
+/// API Mediation Layer) also lists only one of them.
 fn distinct(apis: &[ListedApi]) -> impl Iterator<Item = &ListedApi> {
     let key = |api: &ListedApi| {
         let version = api.version.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Ends the sessions of a user at other servers when the user logs out.
+//! Ends the sessions of a user when the user logs out.
 
 use std::sync::Arc;
 
@@ -17,7 +17,6 @@ pub(super) struct Relay {
     pub(super) issuer: Arc<dyn IssuerLogout>,
 }
 
-/// Ends the sessions of users at other servers, and notifies the parts of the program that keep data of users.
 #[derive(Clone)]
 pub(super) struct Sessions {
     pub(super) provider: Arc<dyn LoginProvider>,
@@ -27,15 +26,13 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Ends the session at the login provider, and calls all listeners.
     pub(super) fn end(&self, user: UserId) {
         self.provider.logged_out(user);
         self.listeners.iter().for_each(|listener| listener.logged_out(user));
     }
 
     /// Logs the user of `token` out at the issuer of the token. `origin` says which issuer's key has verified the
-    /// token. Does nothing if `relays` has no issuer for this origin. For example, the tokens of this gateway have no
-    /// such issuer.
+    /// token. Does nothing if `relays` has no issuer for this origin. This is always so for tokens of this gateway.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`] if the issuer does not confirm the logout.

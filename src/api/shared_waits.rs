@@ -1,9 +1,9 @@
 //! The waits that this node has learned from the shared counts of failed logins.
 //!
-//! Only the shared store knows how long a client must wait. A login asks the store only after it has got a turn (the
-//! permission to check one password). The number of turns is limited. This memory contains the clients that the store
+//! Only the shared store knows how long a client must wait. The number of turns (permissions to check one password) is
+//! limited, and a login asks the store only after it has got a turn. This memory contains the clients that the store
 //! has refused a short time ago. The [login throttle](super::login_throttle) refuses them again without a turn, and
-//! without asking the store.
+//! without a question to the store.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,7 +13,8 @@ use crate::{
     revocation::ClientNetwork,
 };
 
-/// After this time, the shared store is asked again, because a login at another node may have cleared the failures.
+/// After this time, the node asks the shared store again, because a login at another node may have cleared the
+/// failures.
 const LIFETIME: Duration = Duration::from_secs(60);
 
 /// The maximum number of entries. An entry has about 80 bytes.
@@ -24,7 +25,8 @@ const CLEAN_EVERY: Duration = Duration::from_secs(1);
 
 type Pair = (UserId, Option<ClientNetwork>);
 
-/// The last wait of each pair of a user and a network. The caller gives all times. They come from one monotonic clock.
+/// The last wait of each pair of a user and a network. The times that the caller passes must come from one monotonic
+/// clock.
 #[derive(Debug, Default)]
 pub(super) struct SharedWaits {
     waits: HashMap<Pair, Wait>,
@@ -35,7 +37,7 @@ pub(super) struct SharedWaits {
 #[derive(Clone, Copy, Debug)]
 struct Wait {
     /// Whether the network was known for the user. In a known network, only one count can delay an attempt. In an
-    /// unknown network, several counts can.
+    /// unknown network, several counts can delay it.
     origin: NetworkOrigin,
     /// The end of the wait.
     end: Duration,
@@ -44,7 +46,7 @@ struct Wait {
 }
 
 impl SharedWaits {
-    /// Checks whether the client must wait, as far as this memory knows.
+    /// Checks whether this memory has a wait for the client.
     ///
     /// # Errors
     /// The wait until an attempt may begin.
@@ -55,9 +57,9 @@ impl SharedWaits {
         }
     }
 
-    /// Keeps a wait. It replaces an earlier wait of the same user in the same network. If the memory is full, expired
-    /// entries are removed, but at most once in [`CLEAN_EVERY`]. If the memory is still full, nothing is kept, and the
-    /// shared store is asked again next time.
+    /// Adds a wait, in place of an earlier wait of the same user in the same network. If the memory is full, first
+    /// removes expired entries, but at most once in [`CLEAN_EVERY`]. If the memory is still full, adds nothing. The
+    /// node then asks the shared store at the next attempt.
     pub(super) fn keep(&mut self, attempt: &Attempt, wait: Duration, now: Duration) {
         let pair = pair(attempt);
         if self.waits.len() >= MAX_ENTRIES && !self.waits.contains_key(&pair) {
@@ -117,8 +119,8 @@ mod tests {
             (5, "A", 2, Unknown, 0, Ok(())),
             // The wait may come from a count that does not delay the user in a known network.
             (5, "A", 1, Known, 0, Ok(())),
-            // After a minute, the shared store is asked again. Until then, the answer to the client contains the whole
-            // remaining wait, even if this wait is longer than a minute.
+            // The memory forgets the wait after a minute. Until then, it returns the whole remaining wait, even if this
+            // wait is longer than a minute.
             (3600, "A", 1, Unknown, 59, Err(3541)),
             (3600, "A", 1, Unknown, 60, Ok(())),
         ] {
@@ -153,7 +155,7 @@ mod tests {
             assert_eq!(waits.check(&late, seconds(now)), want, "{now}");
             assert_eq!(waits.waits.len(), MAX_ENTRIES, "{now}");
         }
-        // A user with an entry gets a new one, even if there is no room.
+        // A new wait can replace an earlier wait, even if the memory is full.
         waits.keep(&nth(1), seconds(90), seconds(30));
         assert_eq!(waits.check(&nth(1), seconds(80)), Err(seconds(40)));
         // All other entries expire at second 60. The last removal of expired entries was at second 59.5.

@@ -156,8 +156,7 @@ impl SafProvider for StubSaf {
     }
 }
 
-/// An auth API, with its clock, its revocation store and its audit records. A test can change the clock and the store,
-/// and read the records.
+/// An auth API, with its clock, its revocation store and its audit records.
 struct World {
     clock: Arc<ManualClock>,
     store: Arc<Store>,
@@ -224,14 +223,12 @@ impl World {
             .with_access_token_registry(self.registry.clone(), NonZeroU32::new(3).unwrap())
     }
 
-    /// Returns a PAT of `user`, issued now.
     fn pat(&self, user: &str, scopes: &str) -> String {
         let issuer = TokenIssuer::new(KEY.clone()).with_clock(self.clock.clone());
         let (user, scopes) = (UserId::new(user).unwrap(), Scopes::parse([scopes]).unwrap());
         issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap().expose().to_owned()
     }
 
-    /// Returns a login token of `USER`, issued now.
     fn jwt(&self) -> String {
         let issuer = TokenIssuer::new(KEY.clone()).with_clock(self.clock.clone());
         let user = UserId::new("USER").unwrap();
@@ -259,19 +256,16 @@ fn api() -> AuthApi {
     World::new().api(Compatibility::Documented)
 }
 
-/// Returns a client certificate with this common name.
 fn certificate(name: &str) -> PeerCertificate {
     PeerCertificate::from_der(pki::self_signed_with_name(name)).unwrap()
 }
 
-/// Returns `token` with a wrong signature.
 fn forged(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let other = if signature.starts_with('A') { "B" } else { "A" };
     format!("{signed}.{other}{}", &signature[1..])
 }
 
-/// Returns the value of the header `Authorization` with these Basic credentials.
 fn basic(credentials: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(credentials))
 }
@@ -407,7 +401,6 @@ fn outcome(response: &Response<Bytes>) -> (u16, String) {
     (status.as_u16(), message["messageNumber"].as_str().unwrap().to_owned())
 }
 
-/// Returns the text of the message in an error response.
 fn content(response: &Response<Bytes>) -> String {
     let document: Value = serde_json::from_slice(response.body()).unwrap();
     document["messages"][0]["messageContent"].as_str().unwrap().to_owned()
@@ -536,7 +529,6 @@ async fn login_uses_basic_or_else_the_body_or_else_the_certificate() {
         let response = request.send_to(api()).await;
         assert_eq!(outcome(&response), (status, number.to_owned()), "{name}");
     }
-    // Client certificates are off by default.
     let response = TestRequest { certificate: user, ..POST_LOGIN }.send_to(minimal_api()).await;
     assert_eq!(outcome(&response), (400, "ZWEAG121E".to_owned()));
 }
@@ -547,7 +539,7 @@ async fn login_sets_a_cookie_with_a_token_that_verifies() {
     assert_eq!(response.status(), 204);
     assert!(response.body().is_empty());
     assert_eq!(response.headers()["cache-control"], "no-store");
-    // The response has the cookie and three security headers.
+    // Besides the cookie, there are three security headers.
     assert_eq!(response.headers().len(), 4);
     let cookie = &response.headers()["set-cookie"];
     assert!(cookie.is_sensitive());
@@ -839,7 +831,6 @@ async fn an_incomplete_body_gets_400() {
 
 #[tokio::test]
 async fn an_unused_body_is_read_unless_the_client_expects_100_continue() {
-    /// A body that counts how often it is polled.
     struct CountedBody(Arc<AtomicUsize>, Full<Bytes>);
 
     impl Body for CountedBody {

@@ -27,8 +27,8 @@ struct TicketResponse<'a> {
     ticket: &'a str,
 }
 
-/// Answers with a PassTicket (a one-time password of z/OS) for the caller. The caller needs a client certificate and a
-/// login token. The certificate and the token are checked before the body, as in API ML (Zowe's API Mediation Layer).
+/// Answers with a PassTicket (a one-time password of z/OS) for the caller. As in API ML (Zowe's API Mediation Layer),
+/// the certificate and the token are checked before the body.
 pub(super) async fn ticket<B: Body>(
     request: &Parts,
     body: B,
@@ -50,15 +50,15 @@ pub(super) async fn ticket<B: Body>(
         }
     };
     let ticket = generated.inspect_err(|error| {
-        // The APPLID is not part of `cause`, because the client chooses it. If the APPLID were part of `cause`, each
-        // new APPLID would cause a log line.
+        // The client chooses the APPLID. If the APPLID were part of `cause`, a client could cause any number of log
+        // lines.
         let cause = ("ticket", error.codes());
         log_limited!(warn, cause, { url, %applid, %error }, "the PassTicket could not be generated");
     })?;
     tracing::info!(url, %user, %applid, "issued a PassTicket");
     let token = tokens.text(request).unwrap_or_default();
     json(&TicketResponse {
-        // The conversion never fails, because a verified token is ASCII.
+        // A verified token is ASCII.
         token: str::from_utf8(token).unwrap_or_default(),
         user_id: user.as_str(),
         application_name: &name,

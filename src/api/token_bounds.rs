@@ -7,12 +7,10 @@ use crate::{
     token::{IssuedToken, MAX_TOKEN_LEN, Scopes, Validity},
 };
 
-/// The bounds for new tokens.
 #[derive(Clone, Copy)]
 pub(super) struct TokenBounds<'a> {
-    /// The maximum validity.
     pub(super) max_validity: Validity,
-    /// The scopes that a token may have. `None` allows all scopes.
+    /// `None` allows all scopes.
     pub(super) allowed: Option<&'a Scopes>,
 }
 
@@ -32,7 +30,6 @@ impl TokenBounds<'_> {
         }
     }
 
-    /// Returns the latest time at which a token that is issued now may expire.
     pub(super) fn latest_expiry(&self, now: Timestamp) -> Timestamp {
         now.plus(self.max_validity.duration())
     }

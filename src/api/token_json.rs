@@ -16,7 +16,6 @@ use crate::{
     token::IssuedToken,
 };
 
-/// An entry of the registry.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TokenEntry {
@@ -58,14 +57,12 @@ impl From<AccessToken> for TokenEntry {
     }
 }
 
-/// A page of a list.
 #[derive(Serialize)]
 pub(super) struct TokenPage {
     pub(super) tokens: Vec<TokenEntry>,
     pub(super) next: Option<String>,
 }
 
-/// The tasks of administrators that the caller may do.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Permissions<'a> {
@@ -87,11 +84,10 @@ pub(super) struct EvictedCounts {
     pub(super) services: usize,
 }
 
-/// The response with a new token. It is the only response of the registry that contains a token.
+/// The response with a new token. No other response of the registry contains a token.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct NewToken<'a> {
-    /// `None` if there is no registry.
     id: Option<String>,
     token: &'a str,
     name: Option<String>,
@@ -100,7 +96,7 @@ struct NewToken<'a> {
     expires_at: String,
 }
 
-/// The facts about a new token that the response contains, in addition to the token.
+/// The facts about a new token in the response.
 pub(super) struct NewTokenFacts {
     pub(super) entry: Option<AccessToken>,
     pub(super) scopes: Vec<String>,
@@ -129,7 +125,7 @@ pub(super) fn new_token(issued: &IssuedToken, facts: NewTokenFacts) -> Answer {
     Ok(typed(Bytes::copy_from_slice(&text), HeaderValue::from_static("application/json")))
 }
 
-/// Returns whether the client asks for JSON. A client that accepts everything gets plain text, as in API ML (Zowe's API
+/// Returns whether the client asks for JSON. A client that sends `*/*` gets plain text, as in API ML (Zowe's API
 /// Mediation Layer).
 pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());

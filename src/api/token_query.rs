@@ -9,10 +9,8 @@ use crate::{
     token::ServiceId,
 };
 
-/// The parameters of a list of tokens.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct TokenQuery {
-    /// Whose tokens are listed.
     pub(super) owner: Owner,
     pub(super) state: Option<AccessTokenState>,
     pub(super) service: Option<ServiceId>,
@@ -21,7 +19,7 @@ pub(super) struct TokenQuery {
     pub(super) limit: Option<usize>,
 }
 
-/// Whose tokens a request is about.
+/// The user whose tokens a request lists or changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Owner {
     /// The caller's own tokens.
@@ -33,12 +31,10 @@ pub(super) enum Owner {
     All,
 }
 
-/// The maximum length of a name to look for, in bytes.
+/// The maximum length of the parameter `name`, in bytes.
 const MAX_NAME: usize = 256;
 
 impl TokenQuery {
-    /// Parses the query of a list.
-    ///
     /// # Errors
     /// [`ApiError::InvalidQuery`] if the query is not percent-encoded, if the query has both `user` and `all=true`, or
     /// if a parameter is unknown, occurs twice, or has a wrong value.
@@ -79,7 +75,7 @@ impl TokenQuery {
     }
 }
 
-/// Parses the query of an endpoint for one token, which may name the user of the token.
+/// Returns the user that the query of an endpoint for one token names.
 ///
 /// # Errors
 /// [`ApiError::InvalidQuery`] if the query is not percent-encoded, if it has a parameter other than `user`, or if
@@ -118,7 +114,7 @@ impl RevokedGroup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GroupQuery {
     pub(super) group: RevokedGroup,
-    /// Only tokens that were issued up to this time are revoked. `None` means up to now.
+    /// The request revokes only tokens that were issued up to this time. `None` means the current time.
     pub(super) up_to: Option<Timestamp>,
 }
 
@@ -190,7 +186,6 @@ fn boolean(text: &str) -> Result<bool, ApiError> {
     }
 }
 
-/// Splits a query into its parameters, and decodes them.
 fn parameters(query: Option<&str>) -> Result<Vec<(String, String)>, ApiError> {
     let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
     pairs
@@ -201,7 +196,7 @@ fn parameters(query: Option<&str>) -> Result<Vec<(String, String)>, ApiError> {
         .collect()
 }
 
-/// Decodes a text as forms encode it: `+` is a blank, and `%` begins an encoded byte.
+/// Decodes form encoding: `+` is a blank, and `%` begins an encoded byte.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -21,8 +21,7 @@ use crate::{
     token::{Pat, RequestFacts, Rs256Verifier, ServiceId, VerifiedToken},
 };
 
-// A field that is missing or `null` is `None`. Fields with names that the struct does not have are ignored, whatever
-// type their values have.
+// A missing field and the value `null` are the same. Unknown fields are ignored, whatever type their values have.
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,7 +37,6 @@ struct RevokeBody {
     token: Option<Zeroizing<String>>,
 }
 
-/// The endpoints that take a Personal Access Token in the body.
 #[derive(Clone, Copy)]
 pub(super) struct HeldTokens<'a> {
     pub(super) verifier: &'a Rs256Verifier,
@@ -48,7 +46,7 @@ pub(super) struct HeldTokens<'a> {
 
 impl HeldTokens<'_> {
     /// Answers whether a token is valid for a service, or for a request to a service. If the token is not valid and the
-    /// client asks for JSON, the answer contains a reason code. In the profile `ZoweV3`, no answer contains one.
+    /// client asks for JSON, the answer contains a reason code, except in the profile `ZoweV3`.
     pub(super) async fn validate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let answer = ValidationAnswer::to(request, self.compatibility);
         match self.pat_for_service(request, body).await {
@@ -67,7 +65,7 @@ impl HeldTokens<'_> {
             add_to_record(request, |record| record.service = Some(service.clone()));
         }
         let pat = self.valid_pat(request, token).await?;
-        // All scopes of a token begin with a valid service id. So a text that is not a service id is in none of them.
+        // All scopes of a token begin with a service id, so a text that is not a service id is in none of the scopes.
         let service = service.map_err(|_| PatRefusal::OutOfScope)?;
         // A scope with the suffix `:read` permits a request only if the caller names its method. A scope with a path
         // permits a request only if the caller names its path.
@@ -82,7 +80,6 @@ impl HeldTokens<'_> {
         Ok(pat)
     }
 
-    /// Revokes the token in the body.
     pub(super) async fn revoke<B: Body>(self, request: &Parts, body: B) -> Answer {
         let body = body::read(body).await?;
         let RevokeBody { token } = body::object(&body).map_err(ApiError::InvalidBody)?;
@@ -93,8 +90,8 @@ impl HeldTokens<'_> {
         Ok(empty(self.compatibility.success()))
     }
 
-    /// Checks that `token` is a Personal Access Token, and that it is valid and not revoked. In contrast to API ML
-    /// (Zowe's API Mediation Layer), a login token is refused (docs/reference/auth-endpoints.md#quirks).
+    /// Checks that `token` is a Personal Access Token, and that it is valid and not revoked. Unlike API ML (Zowe's API
+    /// Mediation Layer), refuses a login token (docs/reference/auth-endpoints.md#quirks).
     async fn valid_pat(
         self,
         request: &Parts,

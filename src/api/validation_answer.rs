@@ -24,8 +24,8 @@ pub(super) enum ValidationAnswer {
 }
 
 impl ValidationAnswer {
-    /// Returns the form that the client asks for. In the profile `ZoweV3`, the answers are always those of API ML
-    /// (Zowe's API Mediation Layer), which answers 204 without a body if the token is valid.
+    /// Returns the form that the client asks for. In the profile `ZoweV3`, always returns `Plain`, as API ML (Zowe's
+    /// API Mediation Layer) answers.
     pub(super) fn to(request: &Parts, compatibility: Compatibility) -> Self {
         match compatibility {
             Compatibility::Documented if wants_json(&request.headers) => Self::Json,
@@ -33,7 +33,6 @@ impl ValidationAnswer {
         }
     }
 
-    /// Answers that `pat` is valid.
     pub(super) fn valid(self, pat: &Pat) -> Answer {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -68,8 +67,7 @@ pub(super) fn refusal_body(refusal: &PatRefusal, message: &ApiMessage) -> Bytes 
         messages: Value,
     }
 
-    // Parsing cannot fail, because `to_json` returns JSON. Serializing cannot fail, because the names of all members
-    // are strings.
+    // Neither conversion can fail: `to_json` returns JSON, and the names of all members are strings.
     let mut message: Value = serde_json::from_slice(&message.to_json()).unwrap_or_default();
     let messages = message["messages"].take();
     let body = Refused { valid: false, reason: refusal.code(), messages };

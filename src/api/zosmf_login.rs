@@ -12,9 +12,9 @@ use crate::{
 
 /// A login provider that checks passwords with z/OSMF, IBM's management server on z/OS ([`Zosmf`]).
 ///
-/// [`ZosmfSessions`] stores the tokens that z/OSMF issues at a login, one session for each user. If z/OSMF issues other
-/// tokens at the next login of the user, this provider ends the earlier session at z/OSMF. At a logout, this provider
-/// also ends the session at z/OSMF.
+/// [`ZosmfSessions`] stores the tokens that z/OSMF issues at a login, one session for each user. At the next login of
+/// the user, z/OSMF may issue other tokens. This provider then ends the earlier session at z/OSMF. At a logout, it ends
+/// the current session.
 ///
 /// z/OSMF does not say why it refuses a login. So the error for an expired password or a revoked user is also
 /// [`LoginError::WrongCredentials`], as in API ML (Zowe's API Mediation Layer). If z/OSMF cannot be reached, or if
@@ -54,7 +54,7 @@ impl<C: Connect> LoginProvider for ZosmfLogin<C> {
     ) -> Option<LoginFuture> {
         let (zosmf, sessions) = (self.zosmf.clone(), self.sessions.clone());
         Some(Box::pin(async move {
-            // The passwords are sent as JSON, so they must be Unicode text.
+            // JSON can contain only Unicode text.
             let text =
                 |password| str::from_utf8(password).map_err(|_| LoginError::WrongCredentials);
             let (old, new) = (text(password.expose())?, text(new.expose())?);
@@ -63,8 +63,7 @@ impl<C: Connect> LoginProvider for ZosmfLogin<C> {
                 .await
                 .map_err(|error| login_error(&zosmf, error))?;
             tracing::info!(%user, "password changed at z/OSMF");
-            // A password change does not show that the user may log in. So this function also logs the user in, and
-            // gets a token of z/OSMF.
+            // A password change does not show that the user may log in. So the provider also logs the user in.
             let result = zosmf.log_in(&user, new.as_bytes(), &sessions).await;
             result.map(|()| user).map_err(|error| login_error(&zosmf, error))
         }))

@@ -24,10 +24,10 @@ use crate::{
 /// interface to the security product (`docs/reference/zowe-site.md#zss-login`).
 ///
 /// If ZSS refuses a login, the error is [`LoginError::Platform`], as with the login provider `saf` of API ML (Zowe's
-/// API Mediation Layer). If ZSS refuses only the new password, the error is [`LoginError::NewPasswordRefused`]. Each
-/// request is sent at most once, because the security product counts wrong passwords. If a response is not a known
-/// answer of ZSS, the error is [`LoginError::Unavailable`], and the login throttle does not count the login as a
-/// failure.
+/// API Mediation Layer). If ZSS refuses only the new password, the error is [`LoginError::NewPasswordRefused`]. The
+/// provider sends each request at most once, because the security product counts wrong passwords. If a response is not
+/// a known answer of ZSS, the error is [`LoginError::Unavailable`], and the login throttle does not count the login as
+/// a failure.
 pub struct ZssLogin<C> {
     client: Client<C>,
     address: Address,
@@ -113,7 +113,7 @@ fn request(
         new_password: Option<&'a str>,
     }
 
-    // The passwords are sent as JSON, so they must be Unicode text.
+    // JSON can contain only Unicode text.
     let wrong = LoginError::Platform(PlatformError::Malformed);
     let text = |password: &Password| str::from_utf8(password.expose()).map(str::to_owned);
     let (password, new) = match (text(password), new.map(text).transpose()) {
@@ -141,14 +141,12 @@ fn request(
     Ok(request)
 }
 
-/// A usable answer of ZSS.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     Accepted,
     Refused(LoginError),
 }
 
-/// The body of an answer of ZSS. Some answers have no JSON body.
 #[derive(Deserialize)]
 struct Status {
     status: String,
@@ -158,8 +156,8 @@ const fn refused(error: PlatformError) -> Result<Answer, RemoteError> {
     Ok(Answer::Refused(LoginError::Platform(error)))
 }
 
-/// Decides whether ZSS has accepted the password. A login begins a session. So a 200 without a session cookie does not
-/// mean that the password is right, even if the body says so. A refusal has no JSON body, so only its status counts.
+/// Decides whether ZSS has accepted the password. A login begins a session, so a 200 without a session cookie does not
+/// count as accepted, even if the body says `OK`. A refusal has no JSON body, so only its status counts.
 fn decide_login(reply: &Reply) -> Result<Answer, RemoteError> {
     match reply.status() {
         StatusCode::OK => match reply.json::<Status>()?.status.as_str() {
@@ -173,8 +171,8 @@ fn decide_login(reply: &Reply) -> Result<Answer, RemoteError> {
     }
 }
 
-/// Returns whether a response sets a session cookie. The name of the cookie is `jedHTTPSession`. Newer releases append
-/// the port or the id of the installation.
+/// Returns whether a response sets a session cookie. The name of the cookie is `jedHTTPSession`. Newer releases of ZSS
+/// append the port or the id of the installation to this name.
 fn begins_session(reply: &Reply) -> bool {
     reply.headers().get_all(SET_COOKIE).iter().any(|line| {
         let Some(rest) = line.as_bytes().strip_prefix(b"jedHTTPSession") else { return false };
@@ -187,7 +185,7 @@ fn begins_session(reply: &Reply) -> bool {
 }
 
 fn decide_change(reply: &Reply) -> Result<Answer, RemoteError> {
-    /// ZSS has special texts for some error numbers. The text for all other numbers begins with this text.
+    /// The beginning of the text of most errors. The error number follows. ZSS has other texts for some errors.
     const FAILED: &str = "Password reset FAILED with return code: ";
 
     let text = reply.json::<Status>().map(|Status { status }| status);
@@ -206,7 +204,7 @@ fn decide_change(reply: &Reply) -> Result<Answer, RemoteError> {
             None if text.starts_with("The new password format is incorrect") => {
                 Ok(Answer::Refused(LoginError::NewPasswordRefused))
             }
-            // ZSS sends this text for EMVSEXPIRE: the password has expired, so SAF requires a new one.
+            // ZSS sends this text if the password has expired (EMVSEXPIRE).
             None if text == "No new password provided" => refused(PlatformError::PasswordExpired),
             None => Err(reply.unexpected_status()),
         },

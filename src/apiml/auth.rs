@@ -20,8 +20,8 @@ const AUTH: [&str; 4] = ["gateway", "api", "v1", "auth"];
 
 /// Calls the auth endpoints of a running Zowe API ML (`docs/reference/zowe-site.md#logout`).
 ///
-/// A call sends the token of a user only to the given address, and follows no redirects. If a call asks about a token,
-/// a response that API ML would not send, such as an HTML page, is an error.
+/// A call sends the token of a user only to the given address, and follows no redirects. A response that API ML does
+/// not send, such as an HTML page, never means that a token is valid or logged out: the call returns an error.
 ///
 /// The client that is passed to [`new`](Self::new) must verify the certificate and the host name of the server. Without
 /// this check, another server could answer with its own keys, and sign tokens for any user.
@@ -98,8 +98,8 @@ impl<C: Connect> Apiml<C> {
         decide_validation(&self.client.call(request).await?)
     }
 
-    /// Logs a user out (`POST logout`). After that, API ML refuses the login token `token`, and so does the z/OSMF that
-    /// API ML uses. Also returns `Ok` after a 401, because API ML then already refuses the token.
+    /// Logs a user out (`POST logout`). After that, API ML and the z/OSMF that API ML uses refuse the login token
+    /// `token`. Also returns `Ok` for a 401, because API ML then already refuses the token.
     ///
     /// # Errors
     /// The errors of [`Client::call`]. Also [`RemoteError`] if the response is neither 401 nor an empty 200 or 204.
@@ -108,8 +108,6 @@ impl<C: Connect> Apiml<C> {
         let uri = self.address.endpoint(&[&AUTH[..], &["logout"]].concat())?;
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
         request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
-        // API ML answers with an empty success, or with 401 if it already refuses the token. So any other response,
-        // such as an HTML page, is an error.
         decide_validation(&self.client.call(request).await?).map(drop)
     }
 
@@ -136,7 +134,6 @@ impl<C> fmt::Debug for Apiml<C> {
     }
 }
 
-/// Returns the value of the header `Authorization` with a token.
 pub(super) fn bearer(token: &str) -> Result<HeaderValue, RemoteError> {
     let text = Zeroizing::new(format!("Bearer {token}"));
     let value = HeaderValue::from_str(&text);
@@ -146,8 +143,8 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue, RemoteError> {
     Ok(value)
 }
 
-/// Decides whether the token is valid. The body must be the content of the token, because an HTML page with status 200,
-/// such as a login page, must not count as "valid".
+/// Decides whether the token is valid. A 200 counts only if the body is the content of the token: an HTML page, such as
+/// a login page, may also have the status 200.
 fn decide_query(reply: &Reply, user: &UserId) -> Result<bool, RemoteError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -31,15 +31,15 @@ use crate::{
     },
 };
 
-/// If the application allows replay, a PassTicket is used again for this time after it was made. A PassTicket is valid
-/// for ten minutes.
+/// If the application allows replay, the gateway uses a PassTicket again for this time after the call. A PassTicket is
+/// valid for ten minutes.
 const REUSE: Duration = Duration::from_secs(5);
 
-/// The maximum number of pairs of user and APPLID (the name of a z/OS application) whose PassTickets are kept.
+/// The maximum number of pairs of user and APPLID (the name of a z/OS application) for which a PassTicket is cached.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(4_096).expect("should not be zero");
 
-/// API ML answers all calls for a user and an APPLID in the same second of the z/OS clock with the same PassTicket. So
-/// the next call begins at least this time after the end of the previous one, and gets another PassTicket.
+/// In one second of the z/OS clock, API ML answers all calls for a user and an APPLID with the same PassTicket. So the
+/// next call begins at least this time after the end of the previous call, and gets another PassTicket.
 const BETWEEN_CALLS: Duration = Duration::from_secs(1);
 
 /// The maximum number of pairs of user and APPLID that have a running call, or a call that has ended within
@@ -53,10 +53,10 @@ const MAX_PAIRS: usize = 100_000;
 /// requires a client certificate that it trusts. The connector of the [`Client`] must present this certificate.
 ///
 /// - If an application has replay protection (the default), only one call for a user and this application runs at a
-///   time. The next call may begin one second after the end of this call. A request that needs a PassTicket earlier
-///   fails with [`NoTimeSlot`]. Each node (process of the gateway) counts only its own calls.
+///   time. The next call may begin one second after the end of this call. If a request needs a PassTicket before this
+///   time, it fails with [`NoTimeSlot`]. Each node (process of the gateway) counts only its own calls.
 /// - If an application allows replay ([`with_replay`](Self::with_replay)), a PassTicket is used again for five seconds.
-///   Requests of one user for this application that arrive together share one call.
+///   Concurrent requests of one user for this application share one call.
 ///
 /// Clones share the PassTickets and the times of the calls.
 ///
@@ -110,7 +110,7 @@ impl<C: Connect> ApimlTickets<C> {
     }
 
     /// Uses login tokens that `tokens` signs, instead of the tokens of clients. API ML accepts these tokens only if
-    /// they are signed with API ML's own key. A program that has this key can act as any user.
+    /// `tokens` signs them with API ML's own key. A program that has this key can act as any user.
     #[must_use]
     pub fn with_minted_tokens(self, tokens: impl TokenSource) -> Self {
         Self { minted: Some(Arc::new(tokens)), ..self }
@@ -191,7 +191,6 @@ impl<C: Connect> PassTicketGenerator for ApimlTickets<C> {
 }
 
 impl<C: Connect> ApimlTickets<C> {
-    /// Returns the login token for the call of API ML.
     fn token(
         &self,
         user: &UserId,
@@ -279,7 +278,6 @@ fn decide(reply: &Reply, user: UserId, applid: Applid) -> Result<PassTicket, Gen
     let status = reply.status();
     match status {
         StatusCode::OK => match reply.json::<Made>() {
-            // A PassTicket of another user must not be used.
             Ok(made) if UserId::new(&made.user_id).ok() != Some(user) => {
                 internal("the PassTicket is for another user, and is not used".to_owned())
             }
@@ -313,8 +311,8 @@ fn decide(reply: &Reply, user: UserId, applid: Applid) -> Result<PassTicket, Gen
     }
 }
 
-/// Returns the return codes for a message `ZWEAG141E`. The message does not contain the codes, so they are derived from
-/// its text. Returns `None` if there is no such message, or if its text is not known.
+/// Returns the return codes for a message `ZWEAG141E`. The message does not contain the codes, so this function derives
+/// them from the text of the message. Returns `None` if there is no such message, or if its text is not known.
 fn refusal(reply: &Reply) -> Option<SafReturnCodes> {
     #[derive(Deserialize)]
     struct Document {
@@ -369,7 +367,7 @@ impl Calls {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(UserId, Applid), Option<Instant>>> {
-        // After a panic, the data is still valid, because no panic can occur between two related changes.
+        // After a panic, the data is still valid.
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,7 +16,8 @@ use crate::{
     clock::Timestamp, identity::Fingerprint, passticket::SafReturnCodes, revocation::Evicted,
 };
 
-/// The device in the lines of the Common Event Format: the program that writes them, and the machine that it runs on.
+/// The device in the lines of the Common Event Format: the program that writes the lines, and the machine on which it
+/// runs.
 ///
 /// One line is one record:
 ///
@@ -39,7 +40,7 @@ use crate::{
 /// # Ok::<(), tower_passticket::passticket::NameError>(())
 /// ```
 ///
-/// No text of a client can end a line or begin a field: in the value of a field, `\`, `=` and the ends of lines are
+/// A text of a client cannot end a line or begin a field: in the value of a field, `\`, `=` and the ends of lines are
 /// escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CefDevice {
@@ -68,14 +69,13 @@ impl CefDevice {
 
     /// Returns the line of a record, without a newline.
     pub fn line(&self, record: &AuditRecord) -> String {
-        // Most lines are shorter than this capacity.
         let mut bytes = Vec::with_capacity(512);
         self.write_record(record, None, &mut bytes);
         String::from_utf8(bytes).expect("the values and the escapes are UTF-8")
     }
 
-    /// Writes the line of a record. With a `count`, the line describes this number of requests, and `record` is the
-    /// record of the first request.
+    /// Writes the line of a record. With a `count`, the line describes this number of requests, of which `record`
+    /// describes the first.
     pub(super) fn write_record(
         &self,
         record: &AuditRecord,
@@ -131,7 +131,6 @@ impl CefDevice {
         Extension { bytes }.number_if_any("cnt", Some(count));
     }
 
-    /// Writes the header, and the fields that each line has.
     fn begin(
         &self,
         event: &'static str,
@@ -148,10 +147,10 @@ impl CefDevice {
     }
 }
 
-/// Returns the name of an event, and its severity if it succeeds. The severity is 3 in these cases: a client acts for
-/// another user or through a technical user; a Personal Access Token or a revocation rule is made, replaced or revoked;
-/// PassTickets are stopped or resumed. The severity is 1 or 2 for all other events. CEF calls 0 to 3 low, 4 to 6
-/// medium, 7 and 8 high.
+/// Returns the name of an event, and its severity if it succeeds. CEF calls the severities 0 to 3 low, 4 to 6 medium, 7
+/// and 8 high. The severity of a success is 3 if a client acts for another user or through a technical user, if a
+/// Personal Access Token or a revocation rule is made, replaced or revoked, or if the gateway stops or resumes
+/// PassTickets. For all other events, it is 1 or 2.
 ///
 /// A new event needs an arm here, a record in the tests below, and a line in `cef.golden`.
 const fn describe(event: Event) -> (&'static str, u8) {
@@ -178,8 +177,8 @@ const fn describe(event: Event) -> (&'static str, u8) {
     }
 }
 
-/// Returns the value of the field `outcome`, which must be `success` or `failure` in CEF. The field `act` distinguishes
-/// a refusal from an error.
+/// Returns the value of `outcome`, which must be `success` or `failure` in CEF. The field `act` shows whether a failure
+/// is a refusal or an error.
 const fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Success => "success",
@@ -200,7 +199,7 @@ impl Extension<'_> {
         self.bytes.push(b'=');
     }
 
-    /// Writes the label of the custom field `key`. The key of the label is `key` with `Label` appended.
+    /// Writes the label of the custom field `key`. Its key is `key` with `Label` appended.
     fn label(&mut self, key: &'static str, label: &'static str) {
         self.bytes.push(b' ');
         self.bytes.extend_from_slice(key.as_bytes());
@@ -208,8 +207,8 @@ impl Extension<'_> {
         self.bytes.extend_from_slice(label.as_bytes());
     }
 
-    /// Writes a value that needs no escapes in JSON. The value must not contain `=`, which CEF escapes. Of the types
-    /// that implement [`Plain`], only a scope can contain `=`, so scopes are written with [`text`](Self::text).
+    /// Writes a value that needs no escapes. Types that implement [`Plain`] need no escapes in JSON. In CEF, only a
+    /// scope needs an escape, because it can contain `=`. So scopes are written with [`text`](Self::text).
     fn plain(&mut self, key: &'static str, value: impl Plain) {
         self.key(key);
         value.write(self.bytes);
@@ -270,8 +269,8 @@ impl Extension<'_> {
         }
     }
 
-    /// Writes the address of the client. The key `src` is only for an IPv4 address. For an IPv6 address, CEF has the
-    /// custom field `c6a2` with a label.
+    /// Writes the address of the client. In CEF, `src` is only for IPv4 addresses. An IPv6 address has the custom field
+    /// `c6a2` with a label.
     fn source(&mut self, ip: IpAddr) {
         match ip {
             IpAddr::V4(ip) => self.text("src", &ip.to_string()),
@@ -281,9 +280,9 @@ impl Extension<'_> {
         }
     }
 
-    /// Writes the users of a record. `suser` is the person whom a token names, or the user if there is no such token.
-    /// `suid` is always the z/OS user id. `duser` is the second user of the record, or the technical user through whom
-    /// the person acts.
+    /// Writes the users of a record. If the record has a token that names a person, `suser` is this person. Otherwise
+    /// `suser` is the user. `suid` is always the z/OS user id. `duser` is the second user of the record, or the
+    /// technical user through whom the person acts.
     fn users(&mut self, record: &AuditRecord) {
         match &record.subject {
             Some(token) => {
@@ -338,8 +337,8 @@ impl Extension<'_> {
     }
 }
 
-/// Joins the names of actors. A comma and a backslash in a name are escaped. Otherwise two different lists of names
-/// could have the same text, because an identity provider may choose any names.
+/// Joins the names of actors. An identity provider may choose any names. So a comma and a backslash in a name are
+/// escaped. Otherwise two different lists could have the same text.
 fn actor_list(actors: &[Box<str>]) -> String {
     let escaped: Vec<_> =
         actors.iter().map(|actor| actor.replace('\\', "\\\\").replace(',', "\\,")).collect();
@@ -358,9 +357,9 @@ fn write_header_field(bytes: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Writes the value of an extension. CEF has escapes for the backslash, the equals sign, `\n` and `\r`. CEF has no
-/// escapes for other characters that some readers of files take for the end of a line. Such a character is written as
-/// `\u` and its hexadecimal number. This is unambiguous, because each backslash of the text is doubled.
+/// Writes the value of an extension. CEF has escapes for the backslash, the equals sign, `\n` and `\r`. Some readers of
+/// files take further characters for the end of a line, for which CEF has no escapes. The line contains `\u` and the
+/// hexadecimal number of such a character. This is unambiguous, because each backslash of the text is doubled.
 fn write_value(bytes: &mut Vec<u8>, text: &str) {
     let needs_escape = |c: char| matches!(c, '\\' | '=') || may_end_line(c);
     if !text.contains(needs_escape) {
@@ -419,12 +418,11 @@ mod tests {
         }
     }
 
-    /// Returns the certificate of a gateway that sends the requests of its clients.
     fn gateway() -> PeerCertificate {
         PeerCertificate::from_der(pki::self_signed_with_name("Zowe Gateway")).unwrap()
     }
 
-    /// Returns a typical record of an event. The compiler requires a record for each event.
+    /// Returns a typical record of an event.
     fn sample(event: Event) -> AuditRecord {
         let failed = |reason| AuditRecord::failed(event, reason, TIME);
         let succeeded = || AuditRecord::succeeded(event, TIME);
@@ -567,8 +565,8 @@ mod tests {
         }
     }
 
-    /// Splits a line into the seven fields of its header and the fields of its extension, and reverses the escapes.
-    /// This is a second implementation, which knows nothing of the writer.
+    /// Splits a line into the seven fields of its header and the fields of its extension, and reverses the escapes. It
+    /// shares no code with the writer.
     fn parse(line: &str) -> (Vec<String>, Vec<(String, String)>) {
         let (mut header, mut rest) = (vec![String::new()], line.chars());
         while header.len() < 8 {
@@ -709,7 +707,6 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Clients choose these texts: the person of a token, and the program that registers an instance.
         #[test]
         fn a_text_of_a_client_cannot_begin_a_line_or_a_field(
             instance in "(\\PC|[\\x00-\\x20\\\\=|\u{85}\u{2028}\u{2029}]| act=|\\\\n){0,30}",

@@ -67,8 +67,7 @@ impl AuditCounts {
         self.tickets.count(record);
     }
 
-    /// Returns the number of decisions of `event` with this reason. With `None`, returns the number of decisions that
-    /// succeeded.
+    /// Returns how many decisions of `event` had this reason. With `None`, returns how many succeeded.
     pub fn get(&self, event: Event, reason: Option<ReasonCode>) -> u64 {
         self.decisions.get((event, Reason(reason)))
     }
@@ -76,7 +75,7 @@ impl AuditCounts {
 
 impl Collect for AuditCounts {
     /// Writes the number of successes of each event, and the number of failures for each pair of event and reason.
-    /// Pairs that have not occurred are left out, because most of them cannot occur. Also writes the numbers of
+    /// Leaves out pairs that have not occurred, because most of them cannot occur. Also writes the numbers of
     /// authentications and of PassTickets.
     fn collect(&self, exposition: &mut Exposition) {
         let decisions = self.decisions.iter();
@@ -110,7 +109,7 @@ impl Collect for AuditCounts {
     }
 }
 
-/// The reason of a decision. `None` means that the decision succeeded.
+/// The reason of a failure. `None` means that the decision was a success.
 #[derive(Clone, Copy, Debug)]
 struct Reason(Option<ReasonCode>);
 

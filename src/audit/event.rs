@@ -3,13 +3,13 @@
 string_enum! {
     /// The kind of decision.
     pub enum Event {
-        /// The authentication of a client. For a request on a route, this also includes the check whether the token may
-        /// be used for the service. In the auth API, endpoints that only read cause this event, such as `query` and
-        /// `access-token/validate`.
+        /// The authentication of a client. For a request on a route, it includes the check whether the token may be
+        /// used for the service. In the auth API, endpoints that only read data, such as `query` and
+        /// `access-token/validate`, cause this event.
         Authentication = "authentication",
         /// A PassTicket (a one-time password of z/OS) for the authenticated user.
         Ticket = "ticket",
-        /// The credential that a scheme other than PassTicket prepares for the service.
+        /// A scheme other than PassTicket prepares the credential for the service.
         Scheme = "scheme",
         /// A rule of the service selects a technical user for the person of a token. A technical user is a user id that
         /// many persons share.
@@ -29,7 +29,7 @@ string_enum! {
         Refresh = "refresh",
         /// A new Personal Access Token.
         TokenMinted = "token-minted",
-        /// A new Personal Access Token in exchange for an old one.
+        /// A new Personal Access Token in exchange for an old Personal Access Token.
         TokenRotated = "token-rotated",
         /// A new name or description of a Personal Access Token.
         TokenChanged = "token-changed",
@@ -39,7 +39,7 @@ string_enum! {
         RuleMade = "rule-made",
         /// Removal of expired revocations.
         Evicted = "evicted",
-        /// The gateway refuses an instance of a service that is registered in a registry.
+        /// The gateway refuses an instance that a service has registered in a registry.
         Registration = "registration",
         /// The gateway stops PassTickets for a user or an APPLID, because a service has refused some PassTickets, or
         /// because the clocks of the gateway and the service differ.

@@ -32,7 +32,6 @@ const WRITE_ERRORS: Description = Description::counter(
     "Failed writes, syncs and rotations of the audit file.",
 );
 
-/// The metrics of a file, and the functions that return their values.
 pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
     (WRITTEN, AuditFile::written),
     (DROPPED, AuditFile::dropped),
@@ -46,20 +45,20 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
 ///   dropped and counted. When there is room again, the writer writes a line in the place of the dropped records. In
 ///   JSON, this line is `{"time":…,"event":"dropped","count":n}`.
 /// - The writer reads the queue every 5 ms while records arrive, every 50 ms otherwise, and as soon as the queue is
-///   half full. If the process is killed (`kill -9`), the records in the queue are lost, and no line counts them. These
-///   are usually the records of the last 50 ms. Under load, they can fill the whole queue. If the sink is
-///   [closed](Self::close) or dropped, the records in the queue are written.
+///   half full. If the process is killed (`kill -9`), the records in the queue are lost, and no line counts them.
+///   Usually, these are the records of the last 50 ms. Under load, they can be as many as fit into the queue. When the
+///   sink is [closed](Self::close) or dropped, it writes the records in the queue.
 /// - When the file reaches its maximum size, it is renamed and a new file is started (see
 ///   [`AuditFileOptions::with_kept_files`]). If a write fails, for example because the disk is full, it is repeated
 ///   every second. The error is logged at most once a minute.
-/// - A new file has mode 0600. If the file system supports locks, the file is locked, and a second sink that opens it
-///   gets an error. If a crash has left an incomplete last line, the sink adds a newline to this line when it opens the
-///   file. So a reader must expect lines that are not JSON.
+/// - A new file has mode 0600. If the file system supports locks, the file is locked, and a second sink that opens the
+///   file gets an error. If a crash has left an incomplete last line, the sink ends this line when it opens the file.
+///   So a reader must expect lines that are not JSON.
 ///
-/// If another program renames or removes the file, for example logrotate, the sink notices this within about a second
-/// and opens a new file at the path. If the file was removed, the records of this second are lost. If the new file
-/// cannot be opened, the records wait in the queue. When the sink is opened, the path may be a symbolic link. When the
-/// sink later opens a new file, the path must not be a symbolic link.
+/// If another program, such as logrotate, renames or removes the file, the sink notices this within about a second and
+/// opens a new file at the path. If the file was removed, the records of this second are lost. If the new file cannot
+/// be opened, the records wait in the queue. The path may be a symbolic link when the sink is opened, but not when the
+/// sink later opens a new file.
 pub struct AuditFile {
     path: PathBuf,
     queue: Queue,
@@ -110,8 +109,8 @@ impl AuditFile {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
-    /// Returns whether the file can be written: the last write has succeeded, and the writer thread runs. A full queue
-    /// is not a fault of the file, so it does not change this result.
+    /// Returns whether the last write has succeeded and the writer thread runs. A full queue does not change this
+    /// result.
     pub fn health(&self) -> Health {
         let path = self.path.display();
         if self.has_ended() {
@@ -139,15 +138,15 @@ impl AuditFile {
         self.wake.unpark();
     }
 
-    /// Returns whether the writer thread has ended. It ends after [`close`](Self::close), or because of a defect of the
-    /// program. After that, the sink writes nothing.
+    /// Returns whether the writer thread has ended. The thread ends after [`close`](Self::close), or because of a
+    /// defect of the program. Without the thread, the sink writes nothing.
     pub fn has_ended(&self) -> bool {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Writes the waiting records and stops the writer thread. This call blocks until the thread has ended. Waiting
-    /// records that cannot be written are dropped and counted, and so are all later records.
+    /// Writes the waiting records and stops the writer thread. This call blocks until the thread has ended. Drops and
+    /// counts waiting records that cannot be written, and all later records.
     pub fn close(&self) {
         self.queue.shared.closed.store(true, SeqCst);
         self.wake.unpark();

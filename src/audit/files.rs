@@ -17,9 +17,9 @@ use crate::{
 
 const FILE: LabelName = LabelName::new("file");
 
-/// A sink with two files. The second file is for requests that were not authenticated, and only contains sums of these
-/// requests. Each file has a maximum size, and only a limited number of full files is kept. If there were only one
-/// file, a client without a credential could send so many requests that the records of other clients are deleted.
+/// A sink with two files. The second file is for requests that were not authenticated, and contains only sums of these
+/// requests. Each file has a maximum size, and the sink deletes all but the newest full files. If there were only one
+/// file, a client without a credential could send so many requests that the sink deletes the records of other clients.
 ///
 /// A request belongs to the second file if any client can cause its refusal, even without a valid credential. For
 /// example, the request has no credential, its token is malformed or forged, its body is malformed, or the login
@@ -27,9 +27,8 @@ const FILE: LabelName = LabelName::new("file");
 /// number.
 ///
 /// In the second file, one line counts all requests of one second that have the same client, service, event and reason.
-/// The field `count` of the line is the number of these requests, and the other fields are those of the first request.
-/// If there are more than 1,024 such lines in a second, further requests are counted in lines without client and
-/// service.
+/// Its field `count` is the number of these requests. Its other fields are those of the first request. If there are
+/// more than 1,024 such lines in a second, further requests are counted in lines without client and service.
 ///
 /// The documentation of [`AuditFile`] describes when records are lost. This sink is
 /// [available](AuditSink::is_available) if the first file is available.
@@ -56,12 +55,12 @@ impl AuditFiles {
         })
     }
 
-    /// Returns the file with the decisions about users.
+    /// Returns the first file.
     pub fn decisions(&self) -> &AuditFile {
         &self.decisions
     }
 
-    /// Returns the file with the requests that were not authenticated.
+    /// Returns the second file.
     pub fn unauthenticated(&self) -> &AuditFile {
         &self.unauthenticated
     }
@@ -125,16 +124,15 @@ impl Collect for AuditFiles {
     }
 }
 
-/// Returns `true` if a client without a credential can cause this record. If the record has a verified token or
-/// certificate, the client has a credential.
+/// Returns `true` if a client without a credential can cause this record.
 fn is_unauthenticated(record: &AuditRecord) -> bool {
     if record.token_id.is_some() || record.certificate.is_some() {
         return false;
     }
     match record.reason {
         None => false,
-        // An abandoned request of an authenticated user belongs to the first file, because its action may have been
-        // done. An abandoned login belongs to the second file, because its user is not verified yet.
+        // The action of an abandoned request may have been done, so the request of an authenticated user belongs to the
+        // first file. The user of an abandoned login is not verified, so the login belongs to the second file.
         Some(ReasonCode::Abandoned) => record.user.is_none() || record.event == Event::Login,
         Some(reason) => reason.needs_no_credential(),
     }

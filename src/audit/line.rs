@@ -1,9 +1,9 @@
 //! Writes JSON objects to a byte buffer.
 //!
-//! A request on a route causes up to three audit records, so writing a record must be fast. JSON requires escapes for
-//! some characters. Most values have types that cannot contain such characters, and are copied unchanged. Only the
-//! other values are searched for such characters. A search of all values took longer than all other work of the audit
-//! log (`benches/choices.md`).
+//! A request on a route causes up to three audit records, so writing a record must be fast. Most values have types that
+//! cannot contain a character that needs an escape in JSON. These values are copied unchanged. Only other values are
+//! searched for such characters. A search of all values takes longer than all other work of the audit log
+//! (`benches/choices.md`).
 
 use std::{
     io::Write,
@@ -48,7 +48,6 @@ impl<'a> Object<'a> {
         plain(self.bytes, value);
     }
 
-    /// Does the same as [`plain`](Self::plain), but writes nothing if there is no value.
     pub(crate) fn plain_if_any(&mut self, key: &'static str, value: Option<impl Plain>) {
         if let Some(value) = value {
             self.plain(key, value);
@@ -71,7 +70,7 @@ impl<'a> Object<'a> {
         self.bytes.push(b']');
     }
 
-    /// Writes a list of any texts. Escapes characters where JSON requires it.
+    /// Writes a list of any texts, with escapes.
     pub(crate) fn text_list<'t>(
         &mut self,
         key: &'static str,
@@ -89,7 +88,7 @@ impl<'a> Object<'a> {
         self.bytes.push(b']');
     }
 
-    /// Writes any text. Escapes characters where JSON requires it.
+    /// Writes any text, with escapes.
     pub(crate) fn text(&mut self, key: &'static str, text: &str) {
         self.key(key);
         // Writing to a Vec cannot fail.
@@ -97,8 +96,8 @@ impl<'a> Object<'a> {
     }
 
     /// Writes the method and the path. A method is a token (RFC 9110 §5.6.2), which needs no escapes. A path has no
-    /// control characters, so only quotes and backslashes in it need an escape. A path rarely contains them, and
-    /// searching for two characters is faster than [`text`](Self::text).
+    /// control characters. So only a quote or a backslash in a path needs an escape. The search for these two
+    /// characters is faster than [`text`](Self::text).
     pub(crate) fn request(&mut self, request: &RequestLine) {
         let (method, path) = (request.method(), request.path());
         self.key("method");
@@ -152,21 +151,19 @@ pub(crate) trait Plain {
     fn write(&self, bytes: &mut Vec<u8>);
 }
 
-/// The id consists of hexadecimal digits.
 impl Plain for AccessTokenId {
     fn write(&self, bytes: &mut Vec<u8>) {
         bytes.extend(self.to_string().as_bytes());
     }
 }
 
-/// The strings are constants of this crate, which need no escapes.
+/// All these strings are constants of this crate.
 impl Plain for &'static str {
     fn write(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(self.as_bytes());
     }
 }
 
-/// Implements [`Plain`] for types of names that need no escapes.
 macro_rules! plain_names {
     ($($name:ty),*) => {$(
         impl Plain for $name {
@@ -179,7 +176,7 @@ macro_rules! plain_names {
 
 plain_names!(UserId, Applid, &ServiceId);
 
-/// The characters of a scope need no escapes. A path in a scope consists of characters of RFC 3986.
+/// A path in a scope consists of characters of RFC 3986.
 impl Plain for &Scope {
     fn write(&self, bytes: &mut Vec<u8>) {
         // Writing to a Vec cannot fail.
@@ -290,7 +287,6 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Parses names from random texts. If the parser accepts a text, the name needs no escapes.
         #[test]
         fn plain_values_need_no_escapes(text in "\\PC{0,10}|[\\x00-\\x7f]{0,10}|[a-zA-Z0-9#@$._\"\\\\-]{1,8}", secs: u64) {
             let values = [

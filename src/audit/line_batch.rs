@@ -1,18 +1,17 @@
-//! Lines that are appended to a file together. The audit log and the access log use this module.
+//! Lines that are appended to a file together, for the audit log and the access log.
 
 use std::{
     io::{self, ErrorKind, Write},
     mem,
 };
 
-/// Whole lines that are written together. If the disk becomes full during a write, the file contains only the beginning
-/// of these lines.
+/// Whole lines that are written together. If the disk becomes full during a write, the file then contains only the
+/// beginning of these lines.
 #[derive(Debug, Default)]
 pub(crate) struct LineBatch {
     bytes: Vec<u8>,
-    /// How many of the bytes have been written.
     written: usize,
-    /// The number of records or requests in these lines.
+    /// The number of records or requests that the lines describe.
     entries: u64,
 }
 
@@ -58,7 +57,7 @@ impl LineBatch {
         self.written = 0;
     }
 
-    /// Empties the batch. Returns how many records or requests it had.
+    /// Empties the batch. Returns how many records or requests its lines described.
     pub(crate) fn clear(&mut self) -> u64 {
         self.bytes.clear();
         self.written = 0;

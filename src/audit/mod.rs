@@ -2,11 +2,12 @@
 //!
 //! Each decision becomes one [`AuditRecord`], which an [`AuditSink`] receives. [`AuditFile`] is a sink that writes
 //! lines to a file. The Tower layers of this crate and the auth API (the endpoints for login and tokens) have an
-//! [`Audit`], which is a handle to a sink. If the handle has no sink, no record is made.
+//! [`Audit`], which is a handle to a sink. If the handle has no sink, the layers and the auth API make no records.
 //!
 //! A record never contains a password, a token or a PassTicket. It identifies a token by the token's SHA-256 hash
-//! (`token_id`), in the format of `sha256sum`. With the hash you can find all records of a token, but a client cannot
-//! use the hash as a token. If a login was refused, the `user` in the record is only the name that the client sent.
+//! (`token_id`), in the format of `sha256sum`. With the hash, you can find all records of a token, but a client cannot
+//! use the hash as a token. The `user` in the record of a refused login is only the name that the client sent. It may
+//! be the name of another user.
 //!
 //! The fields use some special terms. A *scheme* replaces the credential of the client with a credential for the
 //! service. One scheme makes a PassTicket, a one-time password of z/OS. An APPLID is the name of an application in the
@@ -25,10 +26,10 @@
 //! | a program that finds services in a registry | `registration` | one for each instance that the program begins to refuse |
 //!
 //! A request that is refused before its sender is authenticated also has a record. [`AuditFiles`] writes sums of such
-//! records to a separate file. So even a large number of such records cannot cause the deletion of other records.
+//! records to a separate file. So a client that sends many such requests cannot cause the deletion of other records.
 //!
-//! A request on a route with the scheme `bypass` has no record, because there is no decision. If [`AuditFile`] had to
-//! drop records, it writes a line that reports their number, with the event `dropped`.
+//! A request on a route with the scheme `bypass` has no record, because there is no decision. If [`AuditFile`] drops
+//! records, it later writes a line with the event `dropped` and their number.
 //!
 //! [`AuthenticateLayer`]: crate::layer::AuthenticateLayer
 //! [`ScopeLayer`]: crate::layer::ScopeLayer
@@ -59,9 +60,8 @@
 //! ```
 //!
 //! # A sink of your own
-//! Implement [`AuditSink`], for example to send records to a SIEM (a security monitoring system). The trait
-//! is object-safe and an `Arc` of a sink is a sink, so a program can choose a sink at run time. Pass
-//! an [`Audit`] with the sink to the method `with_audit` of each layer.
+//! Implement [`AuditSink`], for example to send records to a SIEM (a security monitoring system). Pass an [`Audit`]
+//! with the sink to the method `with_audit` of each layer.
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -94,8 +94,8 @@
 //! ```
 //!
 //! # Counts
-//! [`CountingSink`] counts the records in [`AuditCounts`], for a metrics endpoint, and passes them to another sink.
-//! [`AuditFile`] has its own metrics and its own [health](AuditFile::health).
+//! [`CountingSink`] counts the records in [`AuditCounts`], for a metrics endpoint, and passes the records to another
+//! sink. [`AuditFile`] has its own metrics and its own [health](AuditFile::health).
 //!
 //! # Common Event Format
 //! With [`AuditFormat::Cef`], an [`AuditFile`] writes each record as one line of the Common Event Format (CEF) instead
@@ -108,7 +108,6 @@
 #![doc = include_str!("schema.json")]
 //! ```
 
-// A macro must be declared before the modules that use it.
 #[macro_use]
 mod string_enum;
 mod cef;

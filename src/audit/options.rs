@@ -9,7 +9,7 @@ use super::{cef::CefDevice, line::Object, record::AuditRecord};
 use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// When the writer syncs written records to the disk (`fdatasync`). Records that are written but not synced survive a
-/// crash of the process, but not a crash of the machine.
+/// crash of the process. A crash of the machine can destroy them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fsync {
@@ -17,14 +17,14 @@ pub enum Fsync {
     Never,
     /// The writer syncs within about this many seconds after a write.
     EverySeconds(NonZeroU32),
-    /// The writer syncs after each write. A write contains the records that were waiting, up to about 64 KiB.
+    /// The writer syncs after each write. A write contains all waiting records, up to about 64 KiB.
     EveryBatch,
 }
 
 /// Options of an [`AuditFile`](super::AuditFile). By default, the queue has room for 8,192 records, the file rotates at
 /// 100 MiB, 20 full files are kept, and the file is synced once a second.
 ///
-/// With these defaults, the log takes about 2 GiB at most. In general, the current file and each of the [kept
+/// With these defaults, the log takes about 2 GiB at most. The current file and each of the [kept
 /// files](Self::with_kept_files) have at most about the size at which the file [rotates](Self::with_rotate_at). If all
 /// kept files exist, the next rotation deletes the oldest file.
 ///
@@ -48,21 +48,19 @@ pub enum AuditFormat {
     /// Each line is a JSON object, as in the [schema](super#schema).
     #[default]
     JsonLines,
-    /// Each line is an event in the Common Event Format. Each line contains the device.
+    /// Each line is an event in the Common Event Format, with this device.
     Cef(CefDevice),
 }
 
-/// The meaning of a line of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lines {
     /// One record.
     Record,
-    /// One sum: all records of one second with the same client, service, event and reason.
+    /// The sum of all records of one second with the same client, service, event and reason.
     Sum,
 }
 
-/// The maximum number of full files that are kept in addition to a file with sums (see
-/// [`AuditFiles`](super::AuditFiles)).
+/// The maximum number of full files of sums that are kept (see [`AuditFiles`](super::AuditFiles)).
 const MAX_KEPT_SUMS: NonZeroU32 = NonZeroU32::new(4).expect("4 is not 0");
 
 impl Default for AuditFileOptions {
@@ -80,16 +78,16 @@ impl Default for AuditFileOptions {
 }
 
 impl AuditFileOptions {
-    /// Sets how many records can wait to be written. Further records are dropped and counted. Memory is used only for
-    /// the records that wait.
+    /// Sets how many records can wait for the writer. Further records are dropped and counted. The queue uses memory
+    /// only for the records that wait.
     #[must_use]
     pub fn with_queue_capacity(self, records: NonZeroUsize) -> Self {
         Self { queue: records, ..self }
     }
 
-    /// Sets the size in bytes at which the file rotates. A file can be longer than this size by one line at most. If a
-    /// rotation fails, or while another process also appends to the file
-    /// ([`AuditFile::share`](super::AuditFile::share)), the file can become longer than that.
+    /// Sets the size in bytes at which the file rotates. The last line can make a file longer than this size. A file
+    /// can become even longer if a rotation fails, or while another process also appends to it
+    /// ([`AuditFile::share`](super::AuditFile::share)).
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }
@@ -114,7 +112,6 @@ impl AuditFileOptions {
         Self { format, ..self }
     }
 
-    /// Returns the options of a file with sums.
     pub(super) fn summed_up(self) -> Self {
         Self { lines: Lines::Sum, keep: self.keep.min(MAX_KEPT_SUMS), ..self }
     }

@@ -11,11 +11,10 @@ use std::{
 
 use super::record::AuditRecord;
 
-/// The sending side of the queue. The sink puts records into the queue.
+/// The sending side of the queue.
 pub(super) struct Queue {
-    /// A channel without a limit. A bounded channel would use its slots one after the other, and so touch the memory of
-    /// all of them. This channel uses memory only for the records that wait, and reuses this memory. `capacity` is the
-    /// limit.
+    /// A channel without a limit. `capacity` limits the queue instead. A bounded channel would use all its slots one
+    /// after the other, and so need memory for all of them. This channel uses memory only for the records that wait.
     records: Sender<AuditRecord>,
     capacity: usize,
     half: usize,
@@ -26,7 +25,7 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     /// The number of records that are in the queue or that a thread is adding. [`Queue::put`] increments this number
-    /// before it reads `closed`. So if the writer first sees that `closed` is set, and then that this number is 0, no
+    /// before it reads `closed`. So if the writer reads first that `closed` is set and then that this number is 0, no
     /// record is left.
     pub(super) waiting: AtomicUsize,
     pub(super) closed: AtomicBool,
@@ -43,7 +42,7 @@ pub(super) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Put {
     Taken,
-    /// The record was taken, and the queue is now exactly half full. The caller must wake the writer.
+    /// The queue has taken the record, and is now exactly half full. The caller must wake the writer.
     HalfFull,
     Dropped,
 }
@@ -66,7 +65,7 @@ impl Queue {
         let Shared { waiting, closed, dropped, .. } = &*self.shared;
         let before = waiting.fetch_add(1, SeqCst);
         let is_full = before >= self.capacity;
-        // The writer polls the channel and never blocks on it, so sending never wakes a thread.
+        // The writer never blocks on the channel, so sending never wakes a thread.
         if is_full || closed.load(SeqCst) || self.records.send(record).is_err() {
             waiting.fetch_sub(1, SeqCst);
             dropped.fetch_add(1, SeqCst);

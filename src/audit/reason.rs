@@ -9,11 +9,10 @@ use crate::{
 };
 
 string_enum! {
-    /// The reason why a client was refused, or why no decision was possible. A reason code is more precise
-    /// than the text that the client gets (docs/decisions.md#d5).
+    /// The reason of a refusal or of an error. A reason code is more precise than the text that the client gets
+    /// (docs/decisions.md#d5).
     ///
-    /// Each error of this crate that ends a decision has a reason code. The crate does not compile if a new error has
-    /// no reason code.
+    /// The crate does not compile if one of its errors that end a decision has no reason code.
     pub enum ReasonCode {
         /// The request has no credential.
         NoCredential = "no-credential",
@@ -50,9 +49,9 @@ string_enum! {
         NoUser = "no-user",
         /// The rules of the service give the person of the token two different technical users.
         AmbiguousUser = "ambiguous-user",
-        /// A client certificate is needed, alone or in addition to a token.
+        /// The request needs a client certificate, alone or in addition to a token.
         CertificateRequired = "certificate-required",
-        /// The certificate has expired since the TLS handshake.
+        /// The client certificate has expired since the TLS handshake.
         CertificateExpired = "certificate-expired",
         /// After the handshake, the certificate of the connection was revoked, or the gateway stopped trusting its CA.
         CertificateRevoked = "certificate-revoked",
@@ -64,7 +63,7 @@ string_enum! {
         UserRevoked = "user-revoked",
         /// The new password violates a password rule.
         NewPasswordRefused = "new-password-refused",
-        /// There were too many failed logins recently. The password was not checked.
+        /// The password was not checked, because there were too many failed logins recently.
         TooManyAttempts = "too-many-attempts",
         /// The security product refused access to the resource.
         SafRefused = "saf-refused",
@@ -85,14 +84,13 @@ string_enum! {
         CrossOrigin = "cross-origin",
         /// There were too many requests recently, or the user has too many Personal Access Tokens.
         RateLimited = "rate-limited",
-        /// The PassTicket limit is reached. With replay protection, each user gets one ticket per second for an APPLID.
-        /// The tickets for all seconds up to now are used.
+        /// The PassTicket limit is reached. With replay protection, each user gets one PassTicket per second for an
+        /// APPLID, and the user has already used all seconds up to now.
         NoTimeSlot = "no-time-slot",
         /// The return codes of SAF (the z/OS interface to the security product) are 8/8/16: the gateway may not make
         /// tickets for this user and APPLID.
         NotAuthorized = "not-authorized",
-        /// The request is malformed, or cannot be fulfilled, for example because the token that it names does not
-        /// exist.
+        /// The request is malformed or cannot be fulfilled. For example, the token that it names does not exist.
         BadRequest = "bad-request",
         /// The SAF return codes are 8/16/28: the APPLID has no key profile.
         NoKeyProfile = "no-key-profile",
@@ -117,11 +115,11 @@ string_enum! {
         SafUnavailable = "saf-unavailable",
         /// The revocation store or the registry of Personal Access Tokens cannot be reached or written.
         StoreUnavailable = "store-unavailable",
-        /// The audit log does not accept records, and the action must not be performed without a record.
+        /// The audit log does not accept records, and this action needs a record.
         AuditUnavailable = "audit-unavailable",
         /// Another system that is needed for the decision cannot be reached.
         Unavailable = "unavailable",
-        /// The client disconnected, or the time limit passed, before there was a response. The action may have been
+        /// Before there was a response, the client disconnected or the time limit passed. The action may have been
         /// performed nevertheless.
         Abandoned = "abandoned",
         /// There was an internal error. The log has the details.
@@ -134,8 +132,8 @@ string_enum! {
 enum Cause {
     /// Any client, even a client that never had a valid credential.
     AnyClient,
-    /// A client with a credential that is or was valid, or a client that tries to log in. The login throttle limits how
-    /// often a login can fail.
+    /// A client with a credential that is or was valid, or a client that tries to log in. The login throttle limits the
+    /// number of failed logins.
     KnownClient,
     /// The gateway, or a system that it needs.
     Gateway,
@@ -157,7 +155,7 @@ impl ReasonCode {
             // The login throttle counts failures for these two reasons.
             Self::WrongPassword
             | Self::UserRevoked
-            // For all further reasons, the client needs a credential that is or was valid.
+            // For these reasons, the client needs a credential that is or was valid.
             | Self::PasswordExpired
             | Self::NewPasswordRefused
             | Self::TokenClaims
@@ -194,8 +192,7 @@ impl ReasonCode {
             | Self::StoreUnavailable
             | Self::AuditUnavailable
             | Self::Unavailable
-            // There are two possible causes: the client disconnects, or a time limit of the gateway passes. So
-            // `AuditFiles` also looks at other fields of a record with this reason.
+            // The client may also be the cause. So for a record with this reason, `AuditFiles` looks at other fields.
             | Self::Abandoned
             | Self::Internal => Cause::Gateway,
         }

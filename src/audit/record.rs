@@ -28,7 +28,7 @@ pub enum Detail {
     Rule {
         /// Whether the rule applies to a user or to a service.
         kind: RuleKind,
-        /// The rule revokes tokens that were issued at this time or before.
+        /// The rule revokes tokens that were issued up to this time.
         up_to: Timestamp,
     },
     /// [`Event::TokenMinted`]: the scopes and the lifetime of the token.
@@ -38,8 +38,8 @@ pub enum Detail {
         /// The lifetime in days.
         days: u8,
     },
-    /// [`Event::TokenRotated`], [`Event::TokenChanged`] and [`Event::TokenRevoked`]: the token, if the client has named
-    /// it by its id.
+    /// [`Event::TokenRotated`], [`Event::TokenChanged`] and [`Event::TokenRevoked`]: the token. `AuthApi` uses this
+    /// variant only if the client has named the token by its id.
     AccessToken {
         /// The id in the registry of issued tokens.
         id: AccessTokenId,
@@ -62,8 +62,8 @@ pub enum Detail {
     Evicted(Evicted),
     /// [`Event::Login`]: the request also asks for a new password.
     PasswordChange,
-    /// [`Event::Registration`]: the refused instance. Both texts may contain text that the registering program has
-    /// chosen.
+    /// [`Event::Registration`]: the refused instance. The program that registered it may have chosen parts of both
+    /// texts.
     Registration {
         /// The id of the instance.
         instance: Box<str>,
@@ -75,7 +75,8 @@ pub enum Detail {
         /// The name of the scheme.
         name: &'static str,
     },
-    /// [`Event::TicketsStopped`]: what an operator should check. [`Event::TicketsResumed`]: why tickets are made again.
+    /// [`Event::TicketsStopped`]: what an operator should check. [`Event::TicketsResumed`]: why the gateway makes
+    /// PassTickets again.
     Check {
         /// The text.
         check: &'static str,
@@ -88,20 +89,20 @@ pub enum Detail {
 pub struct ExchangeDetail {
     /// The kind of the subject token. The fingerprint of this token is [`AuditRecord::token_id`].
     pub subject: Option<CredentialKind>,
-    /// The fingerprint of the actor token, if the request has an actor token that was verified.
+    /// The fingerprint of the actor token. `None` if the request has no actor token, or if the token was not verified.
     pub actor_token: Option<TokenFingerprint>,
     /// The actors, the latest first: the user id of the actor of this exchange, and then the actors in the claim `act`
-    /// of the subject token. An actor in this claim is written as the identity provider names it. If the actor has a
-    /// claim `iss`, the actor is written as `ISSUER#NAME`.
+    /// of the subject token. An actor in this claim has the name that the identity provider gives it. If this actor has
+    /// a claim `iss`, its name is written as `ISSUER#NAME`.
     pub actors: Vec<Box<str>>,
 }
 
 /// The record of one decision.
 ///
 /// Make it with [`succeeded`](Self::succeeded) or [`failed`](Self::failed), and then call the methods `with_…`. None of
-/// these methods takes a value that can contain a secret. Making a record is cheap, because no text is formatted. A
-/// sink reads the fields, or calls [`to_json`](Self::to_json). This method returns a JSON object that matches the
-/// [schema](super#schema). A field is `None` if it does not apply to the event, or if its value is not known.
+/// these methods takes a value that can contain a secret. A sink reads the fields, or calls [`to_json`](Self::to_json).
+/// The methods `with_…` format no text, so making a record is cheap. A field is `None` if it does not apply to the
+/// event, or if its value is not known.
 ///
 /// ```
 /// use tower_passticket::{
@@ -150,14 +151,14 @@ pub struct AuditRecord {
     pub issued_token_id: Option<TokenFingerprint>,
     /// The client certificate.
     pub certificate: Option<PeerCertificate>,
-    /// The user id. If the event did not succeed, the user id may be unverified, as the client has sent it.
+    /// The user id. If the event did not succeed, this may be the unverified user id that the client has sent.
     pub user: Option<UserId>,
     /// A second user that the event concerns: the user for whom a ticket was requested, or the user whose tokens the
     /// request lists or revokes.
     pub target: Option<UserId>,
-    /// The token of a person who acts through a technical user, a user id that many persons share. An identity provider
-    /// has issued the token. The record contains the name of the person, and [`user`](Self::user) is the technical
-    /// user.
+    /// The token of a person who acts through a technical user (a user id that many persons share).
+    /// [`user`](Self::user) is then the technical user. An identity provider has issued the token. In JSON, the record
+    /// contains the name of the person, and not the token.
     pub subject: Option<ExternalToken>,
     /// The service that the event concerns.
     pub service: Option<ServiceId>,
@@ -170,8 +171,7 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
-    /// Makes a record of an event with an outcome but without a reason. Most callers use
-    /// [`succeeded`](Self::succeeded) or [`failed`](Self::failed).
+    /// Makes a record without a reason. Most callers use [`succeeded`](Self::succeeded) or [`failed`](Self::failed).
     pub fn new(event: Event, outcome: Outcome, time: Timestamp) -> Self {
         Self {
             event,
@@ -208,10 +208,10 @@ impl AuditRecord {
         Self { reason: Some(reason), ..Self::new(event, reason.outcome(), time) }
     }
 
-    /// Sets the method and path of the request. Further fields come from `extensions`: the request id from the
-    /// [`RequestId`], the peer and the client from the [`ConnectionInfo`], and the gateway from the [`Forwarder`]. A
-    /// field becomes `None` if its extension is absent. If the record has no client certificate, the certificate comes
-    /// from the [`UnlistedPeer`], if there is one.
+    /// Sets the method and path of the request. Sets further fields from `extensions`: the request id from the
+    /// [`RequestId`], the peer and the client from the [`ConnectionInfo`], and the gateway from the [`Forwarder`]. If
+    /// one of these extensions is absent, its fields become `None`. If the record has no client certificate, and there
+    /// is an [`UnlistedPeer`], sets the certificate to that of the `UnlistedPeer`.
     #[must_use]
     pub fn with_request(self, method: &Method, uri: &Uri, extensions: &Extensions) -> Self {
         let connection = extensions.get::<ConnectionInfo>();
@@ -234,7 +234,7 @@ impl AuditRecord {
         self.client.or_else(|| Some(self.peer?.ip().into()))
     }
 
-    /// Sets the user id. If the event did not succeed, the user id may be unverified, as the client has sent it.
+    /// Sets the user id.
     #[must_use]
     pub fn with_user(self, user: UserId) -> Self {
         Self { user: Some(user), ..self }
@@ -246,9 +246,8 @@ impl AuditRecord {
         Self { credential: Some(credential), ..self }
     }
 
-    /// Sets the fingerprint of the token that the client sent. The token must have been verified. A text that was not
-    /// verified could be a password. From the fingerprint of a password, an attacker could find out the password by
-    /// trying many passwords.
+    /// Sets the fingerprint of the token that the client sent. The caller must have verified the token. An unverified
+    /// text could be a password, and with its fingerprint, an attacker could test guesses of the password.
     #[must_use]
     pub fn with_token_id(self, token: TokenFingerprint) -> Self {
         Self { token_id: Some(token), ..self }
@@ -278,7 +277,7 @@ impl AuditRecord {
         Self { applid: Some(applid), ..self }
     }
 
-    /// Sets the second user that the event concerns (`target`).
+    /// Sets the second user that the event concerns.
     #[must_use]
     pub fn with_target(self, target: UserId) -> Self {
         Self { target: Some(target), ..self }
@@ -312,7 +311,6 @@ impl AuditRecord {
     /// Returns the record as a JSON object in one line, without a newline. See the
     /// [schema](super#schema).
     pub fn to_json(&self) -> String {
-        // Most lines are shorter than this capacity.
         let mut bytes = Vec::with_capacity(512);
         self.write_json(&mut bytes);
         String::from_utf8(bytes).expect("JSON is UTF-8")
@@ -378,7 +376,6 @@ impl AuditRecord {
     }
 }
 
-/// Returns the name of the person whom a token names.
 pub(super) fn name_of(token: &ExternalToken) -> &str {
     match token.subject() {
         ExternalSubject::User(user) => user.as_str(),

@@ -13,13 +13,13 @@ use tracing::{Value, field::display};
 use uuid::Uuid;
 
 /// The header with the [`RequestId`]. The gateway sets it in the request to the service and in the response to the
-/// client. The gateway replaces a value that the client or the service has sent.
+/// client. If the client or the service has sent this header, the gateway replaces its value.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Identifies one request in audit records, in the access log, in the log, in the request to the service and in the
-/// response. It is stored in the extensions of the request.
+/// response. The extensions of the request contain it.
 ///
-/// `Display` writes 32 hexadecimal digits in lower case. They are random, so a client cannot guess the id of another
+/// `Display` writes 32 hexadecimal digits in lower case. The id is random, so a client cannot guess the id of another
 /// request.
 ///
 /// ```
@@ -32,13 +32,11 @@ pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId([u8; 16]);
 
-/// The number of ids for which random bits are made at once.
+/// The number of ids for which a thread gets random bits at once.
 const BATCH: usize = 64;
 
-/// Random bits for the next ids of a thread.
 struct Random {
     bytes: [u8; 16 * BATCH],
-    /// The number of ids that were not used yet.
     left: usize,
 }
 
@@ -52,7 +50,7 @@ thread_local! {
 impl Random {
     fn next(&mut self) -> [u8; 16] {
         if self.left == 0 && !self.fill() {
-            // `fill` has failed, so the operating system makes the random bits of this id.
+            // `fill` has failed.
             return Uuid::new_v4().into_bytes();
         }
         self.left -= 1;
@@ -71,7 +69,7 @@ impl Random {
 }
 
 impl RequestId {
-    /// Makes the id of the next request. Random bits are made for 64 ids at a time.
+    /// Makes the id of the next request.
     pub fn next() -> Self {
         Self(RANDOM.with_borrow_mut(Random::next))
     }
@@ -79,7 +77,7 @@ impl RequestId {
     /// Returns the id of the request on which this thread works now. A log formatter can add it to each line. Returns
     /// `None` outside of a request. The [`Gateway`](../gateway/struct.Gateway.html) sets the id.
     pub fn current() -> Option<Self> {
-        // While the thread-local variables of a thread are destroyed, the thread may still log. Then there is no id.
+        // A thread may still log while its thread-local variables are destroyed. Then there is no id.
         CURRENT.try_with(Cell::get).ok().flatten()
     }
 
@@ -90,7 +88,6 @@ impl RequestId {
         work()
     }
 
-    /// Returns the id in `extensions`, as the value of a log field.
     pub(crate) fn logged(extensions: &Extensions) -> Option<impl Value + use<>> {
         extensions.get::<Self>().copied().map(display)
     }

@@ -9,20 +9,20 @@ use crate::hexadecimal;
 /// The maximum length of a path in a record, in bytes.
 const MAX_PATH: usize = 512;
 
-/// A path that is shorter than this cannot contain a signed JSON Web Token. The shortest signature has 43 characters
-/// (HS256, RFC 7518 §3.2), and the shortest header for this signature has 20 characters.
+/// A path with fewer bytes cannot contain a signed JSON Web Token. The shortest signature has 43 characters (HS256, RFC
+/// 7518 §3.2), and the shortest header for this signature has 20 characters.
 const MIN_TOKEN: usize = 64;
 
 /// The maximum length of a method in a record, in bytes.
 const MAX_METHOD: usize = 32;
 
-/// The method and path of a request, as the client sent them. The query is not included.
+/// The method and path of a request, without the query.
 ///
-/// A path is cut off after 512 bytes, and a method after 32 bytes. A text that is cut off ends with `…`. A record must
-/// not contain a token. A JSON Web Token usually begins with `eyJ`. So in a path of 64 bytes or more, each segment that
-/// contains `eyJ` is written as `(token)`. In a shorter path, this happens only if the path is not ASCII or the method
-/// is cut off. A byte that is not ASCII is percent-encoded, because some terminals and readers of lines treat
-/// characters such as U+009B and U+2028 as control characters.
+/// A path is cut off after 512 bytes, and a method after 32 bytes. A text that is cut off ends with `…`. A byte that is
+/// not ASCII is percent-encoded, because some terminals and readers of lines treat characters such as U+009B and U+2028
+/// as control characters. A record must not contain a token, and a JSON Web Token usually begins with `eyJ`. So in a
+/// path of 64 bytes or more, each segment that contains `eyJ` is written as `(token)`. In a shorter path, this happens
+/// only if the path is not ASCII or the method is cut off.
 ///
 /// ```
 /// use http::{Method, Uri};
@@ -34,7 +34,7 @@ const MAX_METHOD: usize = 32;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestLine {
-    /// The method, directly followed by the path. They are one text, so that a record needs only one allocation.
+    /// The method, directly followed by the path. One text needs only one allocation.
     text: Box<str>,
     method_length: u8,
 }
@@ -79,11 +79,11 @@ impl RequestLine {
     }
 }
 
-/// Returns whether the text contains `eyJ`, which is the Base64 form of the beginning of a JSON object. Each of the
-/// three letters may be percent-encoded (RFC 3986 §2.1).
+/// Returns whether the text contains `eyJ`, with which the Base64 form of most JSON objects begins. Each of the three
+/// letters may be percent-encoded (RFC 3986 §2.1).
 ///
-/// This function does not use `str::contains`. If it did, the compiler would no longer specialize the call of
-/// `str::contains` in `RouteLayer`, which has a constant argument. This would cost 380 instructions per request.
+/// This function does not use `str::contains`. With a second caller, the compiler no longer specializes `str::contains`
+/// for the constant argument in `RouteLayer`, which costs 380 instructions per request.
 pub(crate) fn may_have_token(text: &[u8]) -> bool {
     (0..text.len()).any(|at| begins_token(&text[at..]))
 }
@@ -101,7 +101,6 @@ fn begins_token(mut text: &[u8]) -> bool {
     })
 }
 
-/// Percent-encodes the bytes that are not ASCII.
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -114,7 +113,6 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// Cuts a text that is longer than `max` bytes, and appends `…` to it.
 fn cut(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
@@ -136,7 +134,7 @@ mod tests {
     #[test]
     fn lines_are_short_and_have_neither_a_query_nor_a_token() {
         let long = "a".repeat(MAX_PATH + 1);
-        // The shortest signed token. It consists of {"alg":"HS256"}, {} and a signature.
+        // The shortest signed token: {"alg":"HS256"}, {} and a signature.
         let token = format!("eyJhbGciOiJIUzI1NiJ9.e30.{}", "s".repeat(43));
         for (method, uri, want) in [
             ("GET", "/a/b?c=d", "GET /a/b"),
@@ -166,8 +164,7 @@ mod tests {
         }
     }
 
-    /// JSON requires escapes for control characters. A path needs none, because `Uri` does not permit control
-    /// characters.
+    /// In JSON, a path needs no escapes for control characters.
     #[test]
     fn a_path_has_no_control_characters() {
         for byte in 0..=0x1f_u8 {

@@ -6,15 +6,14 @@ use x509_cert::der::DateTime;
 
 use crate::clock::Timestamp;
 
-/// The last millisecond of the year 9999. Later years cannot be written, because a year in RFC 3339 has four digits.
+/// The last millisecond of the year 9999. A year in RFC 3339 has four digits.
 const LAST: u64 = 253_402_300_799_999;
 
 type Text = [u8; 24];
 
 thread_local! {
-    /// The time that this thread wrote most recently, in whole seconds since 1970, and the text of this time. The text
-    /// is cached, because consecutive records often have the same second, and computing the date takes longer than all
-    /// other work for the text.
+    /// The last time that this thread wrote, in whole seconds since 1970, and the text of this time. Consecutive
+    /// records often have the same second, and computing the date takes longer than all other work for the text.
     static LAST_SECOND: Cell<(u64, Text)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000Z")) };
 }
 
@@ -40,7 +39,7 @@ pub(crate) fn rfc3339(time: Timestamp) -> Text {
     text
 }
 
-/// Returns the text of a time in whole seconds since 1970. The milliseconds in the text are 000.
+/// Returns the text of a time in whole seconds since 1970, with the milliseconds 000.
 fn with_date(secs: u64) -> Text {
     let mut text = *b"0000-00-00T00:00:00.000Z";
     text[..19].copy_from_slice(&date_and_time(secs));
@@ -49,8 +48,8 @@ fn with_date(secs: u64) -> Text {
 
 /// Writes a time in the format of RFC 3339 §5.6, in UTC, without a fraction: `2027-01-15T08:00:00Z`.
 ///
-/// A time after the year 9999 is written as the last second of that year. In contrast to [`rfc3339`], the text is not
-/// cached, because consecutive calls rarely have the same time.
+/// A time after the year 9999 is written as the last second of that year. Unlike [`rfc3339`], this function caches no
+/// text, because consecutive calls rarely have the same time.
 pub(crate) fn rfc3339_secs(time: Timestamp) -> [u8; 20] {
     let mut text = *b"0000-00-00T00:00:00Z";
     text[..19].copy_from_slice(&date_and_time(time.as_secs().min(LAST / 1000)));
@@ -104,7 +103,6 @@ mod tests {
             assert_eq!(written(Timestamp::from_millis(millis)), text);
             let secs = rfc3339_secs(Timestamp::from_millis(millis));
             assert_eq!(secs[..], *format!("{}Z", &text[..19]).as_bytes());
-            // The second call uses the cached text.
             assert_eq!(written(Timestamp::from_millis(millis)), text);
         }
     }

@@ -7,13 +7,12 @@ use std::{
 };
 
 /// Renames `path.1` to `path.2`, `path.2` to `path.3`, and so on, up to the first number that is free. Then renames the
-/// file at `path` to `path.1`. If no number up to `keep` is free, the file `path.keep` is replaced.
+/// file at `path` to `path.1`. If no number up to `keep` is free, replaces the file `path.keep`.
 ///
-/// Files with a number above `keep` are deleted, up to the number 99,999. Such files exist if `keep` was lowered.
+/// Deletes files with numbers from `keep + 1` to 99,999. Such files exist if `keep` was lowered.
 ///
-/// Only the files up to the free number are renamed. If a crash between two renames has left a free number, the next
-/// call uses this number, so that no file is deleted. If there is no file at `path`, for example after a crash, this
-/// function does nothing.
+/// A crash between two renames can leave a free number. The next call uses this number, so that no file is lost. If
+/// there is no file at `path`, for example after a crash, this function does nothing.
 ///
 /// # Errors
 /// The error of the first operation that fails. A second call continues with the rename that failed.
@@ -32,11 +31,10 @@ pub(crate) fn make_room(path: &Path, keep: NonZeroU32) -> io::Result<()> {
     fs::rename(path, numbered(path, 1))
 }
 
-/// Files with numbers above this are not deleted, because other tools append a date as a number, such as
+/// Files with higher numbers are not deleted, because other tools append a date as a number, such as
 /// `audit.jsonl.20261129`.
 const MAX_NUMBER: u32 = 99_999;
 
-/// Deletes the files whose names consist of `path` and a number above `keep`.
 fn remove_above(path: &Path, keep: NonZeroU32) -> io::Result<()> {
     let (Some(name), Some(directory)) = (path.file_name(), path.parent()) else { return Ok(()) };
     let here = Path::new(".");
@@ -61,7 +59,6 @@ fn number(digits: &[u8]) -> Option<u32> {
     str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }
 
-/// Returns the path with a number, such as `audit.jsonl.2`.
 fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut numbered = path.as_os_str().to_owned();
     numbered.push(format!(".{number}"));
@@ -74,7 +71,6 @@ mod tests {
 
     #[test]
     fn files_are_renamed_up_to_the_first_free_number() {
-        /// The name and the content of each file.
         type Files<'a> = &'a [(&'a str, &'a str)];
         // The files before the rotation, and the files after the rotation.
         let cases: &[(Files<'_>, Files<'_>)] = &[

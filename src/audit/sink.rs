@@ -5,18 +5,17 @@ use std::{fmt, sync::Arc};
 use super::record::AuditRecord;
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// Trait for receivers of audit records. The trait is object-safe, and an `Arc` of a sink is a sink (see the
+/// Trait for receivers of audit records. The trait is object-safe. An `Arc` of a sink is also a sink (see the
 /// [example](super#a-sink-of-your-own)).
 pub trait AuditSink: Send + Sync + 'static {
     /// Takes one record.
     ///
-    /// This method is called while a request waits, so it must not block. It cannot return an error. A
-    /// sink that loses records should count them.
+    /// A request waits for this call, so it must not block. A sink that loses records should count them.
     fn record(&self, record: AuditRecord);
 
     /// Returns whether the sink expects that it can keep the next record. While the result is `false`, the gateway
-    /// rejects each request for an action that must not happen without a record (docs/decisions.md#d12). All other
-    /// requests continue. This method must not block.
+    /// refuses each action that must not happen without a record (docs/decisions.md#d12), and does all other actions.
+    /// This method must not block.
     fn is_available(&self) -> bool {
         true
     }
@@ -43,7 +42,7 @@ struct Destination {
 }
 
 impl Audit {
-    /// Makes a handle without a sink. With this handle, no records are made.
+    /// Makes a handle without a sink.
     pub fn none() -> Self {
         Self(None)
     }
@@ -59,7 +58,7 @@ impl Audit {
         Self(self.0.map(|to| Arc::new(Destination { sink: to.sink.clone(), clock })))
     }
 
-    /// Returns whether there is a sink.
+    /// Returns whether the handle has a sink.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }

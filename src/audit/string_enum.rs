@@ -1,7 +1,6 @@
 //! A macro for enums that are written as strings.
 
-/// Declares an enum whose variants each have a string. The enum gets `ALL`, `as_str` and `Display`. The macro makes the
-/// enum and `ALL` from the same list. So `ALL` contains every variant, in the order of the declaration.
+/// Declares an enum whose variants each have a string, with `ALL`, `as_str` and `Display`.
 macro_rules! string_enum {
     (
         $(#[$doc:meta])*

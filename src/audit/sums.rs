@@ -1,5 +1,4 @@
-//! Sums up records of requests that were not authenticated. All requests within a second that have the same client,
-//! service, event and reason become one line.
+//! Sums up records of requests that were not authenticated.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,11 +16,10 @@ use crate::{connection::ClientAddress, token::ServiceId};
 /// The length of a period. Requests with the same [`Key`] within a period become one line.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The maximum number of lines in one period that name the client and the service. Further requests are counted in
-/// lines without client and service: one line for each event and reason.
+/// The maximum number of lines in one period that name the client and the service. Requests that need a further line
+/// are counted in lines without client and service, one for each event and reason.
 const MAX_SUMS: usize = 1024;
 
-/// The values that all requests of one line share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     event: Event,
@@ -31,7 +29,6 @@ struct Key {
     service: Option<ServiceId>,
 }
 
-/// A line that is not written yet.
 #[derive(Debug)]
 pub(super) struct Sum {
     pub(super) first: AuditRecord,
@@ -44,7 +41,7 @@ pub(super) struct Sums {
     /// The lines, in the order of their first requests.
     sums: Vec<Sum>,
     positions: HashMap<Key, usize>,
-    /// When the current period began. `None` if the period has no request yet.
+    /// When the current period began. `None` if there was no request since the last period.
     began: Option<Instant>,
     due: VecDeque<Sum>,
 }
@@ -68,7 +65,6 @@ impl Sums {
         }
     }
 
-    /// Takes the next line of a period that has ended.
     pub(super) fn next_due(&mut self, now: Instant) -> Option<Sum> {
         self.end_period_when_due(now);
         self.due.pop_front()
@@ -163,7 +159,6 @@ mod tests {
             sums.add(record(host, "a", ReasonCode::NoCredential), now);
             sums.add(record(host, "a", ReasonCode::BadRequest), now);
         }
-        // Further requests of a client that already has a line are counted in this line.
         sums.add(record(0, "a", ReasonCode::NoCredential), now);
         let lines = lines(&mut sums, now + PERIOD);
         assert_eq!(lines.len(), MAX_SUMS + 2);

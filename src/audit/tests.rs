@@ -1,5 +1,4 @@
-//! Tests that audit records match their JSON schema, and tests of the audit file. Some tests cause write errors or use
-//! many threads.
+//! Tests that audit records match their JSON schema, and tests of the audit file.
 
 use std::{
     collections::HashMap,
@@ -35,8 +34,7 @@ use crate::{
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
-/// A sink for the tests of this module and of other modules. It stores the records, and asserts that each record
-/// matches the schema. A test can make the sink unavailable.
+/// A sink for the tests of several modules. It stores the records, and asserts that each record matches the schema.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     records: Mutex<Vec<AuditRecord>>,
@@ -44,7 +42,6 @@ pub(crate) struct Collected {
 }
 
 impl Collected {
-    /// Removes all stored records from the sink, and returns them.
     pub(crate) fn take(&self) -> Vec<AuditRecord> {
         std::mem::take(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -137,7 +134,6 @@ fn check(value: &Value, schema: &Value) -> Result<(), String> {
 
 const TIME: Timestamp = Timestamp::from_millis(1_800_000_000_001);
 
-/// Returns a record in which every field has a value.
 fn full_record(detail: Detail) -> AuditRecord {
     let der = pki::self_signed_with_name("rcgen self signed cert");
     let certificate = PeerCertificate::from_der(der).unwrap();
@@ -307,7 +303,6 @@ fn options() -> AuditFileOptions {
     AuditFileOptions::default().with_fsync(Fsync::Never)
 }
 
-/// Returns the path of a log in a new directory.
 fn log_path() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("audit.jsonl");
@@ -439,7 +434,6 @@ fn records_beyond_the_queue_are_dropped_and_reported() {
 fn full_files_are_rotated_and_the_oldest_file_is_deleted() {
     let (directory, path) = log_path();
     let line = record("A").to_json().len() as u64 + 1;
-    // With this limit, a file can contain two lines.
     let options =
         options().with_rotate_at(2 * line + 1).with_kept_files(NonZeroU32::new(2).unwrap());
     for names in [["A", "B"], ["C", "D"], ["E", "F"], ["G", "H"]] {
@@ -490,7 +484,6 @@ fn each_record_of_many_threads_is_written_or_counted_as_dropped() {
         .flat_map(|entry| {
             let path = entry.unwrap().path();
             assert!(fs::metadata(&path).unwrap().len() <= 1 << 20);
-            // A check of all these lines against the schema would take too long.
             let text = fs::read_to_string(path).unwrap();
             text.lines().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<Value>>()
         })
@@ -525,7 +518,7 @@ proptest! {
 fn requests_without_a_credential_are_counted_in_the_second_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name| directory.path().join(name);
-    // The queue can store all records, so no record is dropped.
+    // The queue has room for all records.
     let options =
         AuditFileOptions::default().with_queue_capacity(NonZeroUsize::new(10_000).unwrap());
     let files = AuditFiles::open(path("a.jsonl"), path("u.jsonl"), options).unwrap();

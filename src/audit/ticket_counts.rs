@@ -1,4 +1,4 @@
-//! Counts PassTickets by APPLID (the name of an application on z/OS).
+//! Counts PassTickets for each APPLID (the name of an application on z/OS).
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ const OTHER: &str = "other";
 
 /// The number of PassTickets for each APPLID and outcome.
 ///
-/// A client of the auth API can name any APPLID. So an APPLID gets counters of its own only after a ticket was made for
+/// A client of the auth API can name any APPLID. So an APPLID gets counters of its own only if a ticket was made for
 /// it, or if a route needs tickets for it.
 pub(super) struct TicketCounts {
     slots: Box<[Slot]>,
@@ -104,8 +104,7 @@ impl TicketCounts {
                 ([(APPLID, name), (RESULT, outcome.as_str())], count)
             })
         });
-        // If an APPLID has counters of its own, all of them are shown, even those that are 0. A counter of `other` is
-        // shown only if it is not 0.
+        // Shows the counters of an APPLID even if they are 0, and the counters of `other` only if they are not 0.
         exposition.series(&TICKETS, samples.filter(|([(_, name), _], n)| *n > 0 || *name != OTHER));
     }
 }

@@ -22,26 +22,23 @@ use crate::clock::Timestamp;
 /// How long the writer sleeps after it has found no record. The sink may wake the writer earlier.
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long the writer sleeps after it has written records. The pause is short for two reasons: a long batch would
-/// delay requests on the same processor core, and after a short pause, the records are still in the cache of the
-/// processor.
+/// How long the writer sleeps after it has written records. A short pause keeps the batches short. While the writer
+/// writes a long batch, requests on the same processor core must wait. After a short pause, the records are also still
+/// in the cache of the processor.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
-/// A batch is full when it has at least this number of bytes. The last line of a batch can make the batch longer than
-/// this.
+/// A batch is full when it has at least this number of bytes.
 const BATCH: usize = 64 * 1024;
 
-/// The maximum number of records that are taken from the queue before the batch is written. The limit of bytes
-/// ([`BATCH`]) is not enough, because records that are summed up add no bytes to the batch at first.
+/// The maximum number of records that are taken from the queue before the batch is written. [`BATCH`] does not limit
+/// records that are summed up, because at first they add no bytes to the batch.
 const MAX_TAKEN: usize = 4096;
 
-/// The time before a failed write is repeated.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The time between two checks whether the file at the path is still the open file.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// The minimum time between two log messages about errors.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
@@ -50,19 +47,18 @@ pub(super) struct Writer {
     records: Receiver<AuditRecord>,
     shared: Arc<Shared>,
     file: File,
-    /// The length of the file.
     len: u64,
     batch: LineBatch,
     /// The sums of records. `None` if each record is a line.
     sums: Option<Sums>,
-    /// How many of the dropped records are already reported, by a line in the file or by a log message.
+    /// The number of dropped records that a line in the file or a log message has already reported.
     reported: u64,
-    /// The time of the last attempt to sync. Before the first attempt, the time at which the writer was made.
+    /// The time of the last attempt to sync, or of the start of the writer.
     synced: Instant,
     /// Whether bytes may have been written since the last sync that succeeded.
     is_dirty: bool,
-    /// When a failed write, or a failed attempt to open the file again, is repeated. `None` if there was no failure, or
-    /// a later attempt succeeded.
+    /// The time when a failed write, or a failed attempt to open the file, is repeated. `None` if the last attempt did
+    /// not fail.
     retry_at: Option<Instant>,
     /// When the last error was logged.
     logged: Option<Instant>,
@@ -123,8 +119,7 @@ impl Writer {
                 if self.retry_at.is_some() {
                     self.give_up();
                 }
-                // The queue was empty just now. If `waiting` is not 0, another thread has already counted a record, and
-                // is about to add it to the queue.
+                // If `waiting` is not 0, another thread is about to add a record to the queue.
                 if self.shared.waiting.load(SeqCst) == 0 {
                     break;
                 }
@@ -146,7 +141,7 @@ impl Writer {
     fn write_all(&mut self) -> bool {
         let batch_len = BATCH.min(usize::try_from(self.options.rotate_at).unwrap_or(BATCH)).max(1);
         // If the last write failed, the first call of `write_batch` repeats it. The loop ends after a batch that is not
-        // full. Records that arrive later wait for the next call, so that they are written together.
+        // full. Later records are then written together by the next call.
         let (mut was_full, mut has_taken) = (true, false);
         while self.write_batch() && was_full {
             let dropped = self.shared.dropped.load(SeqCst);
@@ -161,9 +156,9 @@ impl Writer {
             self.shared.waiting.fetch_sub(taken, SeqCst);
             has_taken |= taken > 0;
             was_full = self.batch.len() >= batch_len || taken == MAX_TAKEN;
-            // Before the sink is closed, a record is dropped only when the queue is full. At that time, all older
-            // records are in the queue or were already taken from it. The queue is empty now, so the line about the
-            // dropped records comes after all older records.
+            // While the sink is open, it drops a record only if the queue is full. The queue is empty now, so all
+            // records that are older than the dropped records are already in the batch or in the file. So the line
+            // about the dropped records follows them.
             if !was_full && dropped > self.reported {
                 let now = self.options.clock.now();
                 self.batch.gap(now, dropped - self.reported, &self.options.format);
@@ -173,7 +168,7 @@ impl Writer {
         has_taken
     }
 
-    /// Writes the batch. Returns whether the whole batch has been written.
+    /// Writes the batch. Returns whether it is written completely.
     fn write_batch(&mut self) -> bool {
         if self.batch.is_empty() {
             return true;
@@ -188,8 +183,7 @@ impl Writer {
         let must_rotate = self.len > 0 && len_after > self.options.rotate_at;
         // Each line must be in one file as a whole, so the file rotates only between two lines.
         if self.batch.written() == 0 && must_rotate && self.lock == Lock::Exclusive {
-            // If the rotation fails, the batch is written to the current file, because a file that is too
-            // long is better than a lost record.
+            // A file that is too long is better than a lost record.
             if let Err(error) = self.rotate() {
                 self.report_error("rotate", &error);
             }
@@ -220,8 +214,7 @@ impl Writer {
         let is_shared = self.shared.is_shared.load(SeqCst);
         match self.lock {
             Lock::Exclusive if is_shared => {
-                // If the file system does not support locks, `unlock` returns an error. This error does not matter,
-                // because there is no lock.
+                // On a file system without locks, `unlock` returns an error. There is no lock to remove then.
                 let _ = self.file.unlock();
                 self.lock = Lock::None;
             }
@@ -239,7 +232,7 @@ impl Writer {
 
     /// If another program has renamed or removed the open file, opens the file at the path. Checks this once per
     /// [`CHECK`], and before a failed write is repeated. Returns whether records can be written now. If the file cannot
-    /// be opened, the records wait, because records in a removed file would be lost.
+    /// be opened, the records wait: in a removed file, they would be lost.
     fn follow_path(&mut self) -> bool {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
@@ -249,7 +242,7 @@ impl Writer {
         }
         self.checked = Instant::now();
         if is_at(&self.file, &self.path) {
-            // The open file is at its path. If it was missing there before, the outage is over.
+            // If `is_lost`, the open file was moved away from the path, and is now at the path again.
             if self.is_lost {
                 self.end_outage();
             }
@@ -276,7 +269,6 @@ impl Writer {
         }
     }
 
-    /// Records that the open file is at its path.
     fn end_outage(&mut self) {
         self.is_lost = false;
         self.retry_at = None;
@@ -317,7 +309,7 @@ impl Writer {
         }
     }
 
-    /// Drops and counts the waiting records. Called if the sink is being closed and the records cannot be written.
+    /// Drops and counts the waiting records, because the sink is being closed and they cannot be written.
     fn give_up(&mut self) {
         let mut lost = self.batch.clear();
         lost += self.sums.as_mut().map_or(0, Sums::clear);
@@ -406,20 +398,18 @@ impl LineBatch {
 /// How the gateway handles a symbolic link at the path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Links {
-    /// The gateway follows the link. This value is for the start of the program. At this time, the administrator may
-    /// have created the link.
+    /// At the start of the program: follow the link, which the administrator may have created.
     Follow,
-    /// The gateway refuses the link. This value is for each later time that the gateway opens the file. At this time,
-    /// another user who can write to the directory may have created the link. The gateway would then write to a file
-    /// that this user has chosen.
+    /// At each later time: refuse the link. Another user who can write to the directory may have created it, and the
+    /// gateway would write to a file that this user has chosen.
     Refuse,
 }
 
 /// `O_NOFOLLOW` of open(2): opening a symbolic link is an error. The standard library does not define this constant, so
-/// the values come from the headers of the kernels. On systems that this expression does not list, links are followed.
+/// the values come from the headers of the kernels. On other systems than those below, the gateway follows links.
 #[cfg(unix)]
 const O_NOFOLLOW: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
-    // Most architectures use the value in asm-generic/fcntl.h. The architectures in this list have another value.
+    // These architectures do not use the value in asm-generic/fcntl.h.
     let has_other_value = cfg!(any(
         target_arch = "arm",
         target_arch = "aarch64",
@@ -471,7 +461,7 @@ fn open(path: &Path, links: Links, lock: Lock) -> io::Result<(File, u64)> {
                 "another process writes to the file",
             ));
         }
-        // Some file systems do not support locks. On such a file system, the file is used without a lock.
+        // Some file systems do not support locks.
         Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
         Err(TryLockError::Error(error)) => return Err(error),
     }
@@ -494,8 +484,8 @@ pub(crate) fn open_shared(path: &Path, links: Links) -> io::Result<(File, u64)> 
     open(path, links, Lock::None)
 }
 
-/// Returns whether the open file is still the file at the path. If this cannot be determined, the result is `true`, so
-/// that the open file is kept.
+/// Returns whether the open file is still the file at the path. If this is not known, returns `true`, so that the
+/// writer keeps the open file.
 #[cfg(unix)]
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -531,7 +521,7 @@ mod tests {
     use super::*;
     use crate::audit::{Event, queue::Queue};
 
-    /// A disk that accepts `room` more bytes. After these bytes, it is full.
+    /// A disk that is full after `room` more bytes.
     struct Disk {
         bytes: Vec<u8>,
         room: usize,
@@ -553,7 +543,6 @@ mod tests {
         }
     }
 
-    /// Makes a writer for a file in `directory`, and a queue for two records.
     fn writer(directory: &Path, options: AuditFileOptions) -> (Queue, Writer) {
         let (queue, records) = Queue::new(NonZeroUsize::new(2).unwrap());
         let shared = queue.shared.clone();
@@ -622,7 +611,6 @@ mod tests {
         let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
 
         write(&mut writer);
-        // logrotate renames the file in this way.
         std::fs::rename(&path, path.with_extension("old")).unwrap();
         // The writer uses the renamed file until its next check of the path.
         write(&mut writer);
@@ -659,7 +647,7 @@ mod tests {
         let path = directory.path().join("audit.jsonl");
         let (_queue, mut writer) = writer(directory.path(), AuditFileOptions::default());
         writer.batch.line_of(3).extend_from_slice(b"one\ntwo\nthree\n");
-        // The disk was full after the first line and a part of the second one.
+        // The disk was full after the first line and a part of the second line.
         let mut disk = Disk { bytes: Vec::new(), room: 6 };
         assert!(writer.batch.write_to(&mut disk).is_err());
         writer.retry_at = Some(Instant::now());
@@ -682,7 +670,6 @@ mod tests {
         writer.checked = Instant::now().checked_sub(CHECK).unwrap();
         assert!(!writer.follow_path());
         assert!(!queue.is_available());
-        // The rotation also refuses the link.
         assert!(open(&path, Links::Refuse, Lock::Exclusive).is_err());
         std::fs::rename(&away, &path).unwrap();
         writer.retry_at = Some(Instant::now());

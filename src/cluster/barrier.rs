@@ -7,14 +7,14 @@ use super::{
     rules::{Rules, applies},
 };
 
-/// What one list of leases says about the other nodes.
+/// The facts about the other nodes in one list of leases.
 #[derive(Clone, Debug)]
 pub(super) struct Observation {
     /// The number of the request that returned the list.
     pub(super) request: u64,
     pub(super) term: Term,
-    /// The lowest position that another node has applied. Nodes that certainly hold no lease do not count. `None` if no
-    /// other node may hold a lease.
+    /// The lowest position that another node has applied. Nodes that certainly hold no lease do not count. `None` if
+    /// certainly no other node holds a lease.
     pub(super) applied_by_all: Option<LogPosition>,
 }
 
@@ -24,10 +24,12 @@ pub(super) struct Waiting {
     pub(super) term: Term,
     pub(super) position: LogPosition,
     /// The number of the first request for a list of leases that was sent after the record was published. An older list
-    /// is not enough: between this list and the publication, another node may have got a lease without this record.
+    /// is not enough: after such a list and before the publication, it can happen that another node gets a lease
+    /// without this record.
     pub(super) first_request: u64,
-    /// When this node first knew of the term. Before this time, another node may have got a lease of the previous term.
-    /// The place does not know this lease any more. So the barrier waits until such a lease has certainly ended.
+    /// When this node first knew of the term. Before this time, it can happen that another node got a lease of the
+    /// previous term. The place does not know this lease any more. So the barrier waits until such a lease has
+    /// certainly ended.
     pub(super) term_seen: BootTime,
 }
 

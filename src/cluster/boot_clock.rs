@@ -1,4 +1,4 @@
-//! The clock with which a node measures how long leases last. The module [`cluster`](super) explains leases.
+//! The clock with which a node measures leases. The module [`cluster`](super) explains leases.
 
 use std::{fmt, time::Duration};
 
@@ -21,7 +21,7 @@ impl BootTime {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// Returns the time from `earlier` until this time. Returns zero if `earlier` is later than this time.
+    /// Returns the time from `earlier` until `self`, or zero if `earlier` is later than `self`.
     pub(super) const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -32,13 +32,13 @@ pub(super) enum Until {
     Published,
     /// Every node has stopped accepting the tokens that the records revoke.
     Applied,
-    /// For a rule with the current time: the same as [`Applied`](Self::Applied), and the nodes also have the
-    /// revocations of PATs that result from the rule.
+    /// For a rule with the current time: like [`Applied`](Self::Applied), and every node also has the revocations of
+    /// PATs that result from the rule.
     AppliedWithDerived,
 }
 
-/// The records must be published again, for one of three reasons: the term has changed, the place could not be reached,
-/// or this node has not applied its own rule in the order of the log.
+/// The records must be published again. There are three possible reasons: the term has changed, the place could not be
+/// reached, or this node has not applied its own rule in the order of the log.
 struct PublishAgain;
 
 /// Publishes the records of a write, and waits for the event `until`.
@@ -64,8 +64,8 @@ pub(super) async fn confirm(
     Ok(())
 }
 
-/// Publishes the records, and waits for the event `until`. With [`Confirm::Local`], only waits until the place has the
-/// records. Returns `None` if the queue is full, or was cleared.
+/// Publishes the records, and waits for the event `until`. With [`Confirm::Local`], waits only until the place has the
+/// records. Returns `None` if the queue is full, or if it is cleared before the records are published.
 async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> {
     loop {
         let Ok(published) = shared.queue.add(records.to_vec())?.await else { return None };
@@ -87,9 +87,9 @@ async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> 
 
 /// Waits until this node has applied its own rule, and until all nodes have the revocations that result from the rule.
 ///
-/// A node counts the rule as applied only after it has published the revocations of the PATs that were before the rule
-/// in the log. So when this node has applied the rule, these revocations are in the log. Nodes that join later need
-/// these revocations, because they cannot know which PATs were before the rule.
+/// A node first publishes the revocations of the PATs that are before the rule in the log. Only then does it count the
+/// rule as applied. So when this node has applied the rule, these revocations are in the log. Nodes that join later
+/// need these revocations, because they cannot know which PATs were before the rule.
 async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), PublishAgain> {
     let applied = shared.wait_for(|state| {
         let is_same = state.lease.term() == Some(term);
@@ -126,7 +126,7 @@ async fn barrier(shared: &Shared, term: &Term, position: LogPosition) -> Result<
     reached.await
 }
 
-/// While writes wait for other nodes, requests the leases of all nodes again and again.
+/// While writes wait for other nodes, requests the leases of all nodes repeatedly.
 pub(super) async fn observe_leases(shared: Arc<Shared>) {
     loop {
         let added = shared.barrier_added.notified();

@@ -31,12 +31,12 @@ pub type CoordinatorFuture<T> = Pin<Box<dyn Future<Output = Result<T, Coordinato
 /// Each call must limit the time that it waits for the place. A call that takes longer returns
 /// [`CoordinatorError::Unreachable`]. A call with a term that is not current returns [`CoordinatorError::OtherTerm`].
 pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
-    /// Returns the current term and the position of the last entry of the log. If the place has no data of this site,
-    /// begins a new term, and stores `lease`, the lease time of the nodes of this site.
+    /// Returns the current term and the position of the last entry of the log. `lease` is the lease time of this node.
+    /// If the place has no data of this site, begins a new term, and stores `lease` as the lease time of the site.
     ///
     /// # Errors
     /// [`CoordinatorError::OtherVersion`] if an incompatible version has written the data.
-    /// [`CoordinatorError::OtherLease`] if the site already uses another lease time. All nodes need the same lease
+    /// [`CoordinatorError::OtherLease`] if the lease time of the site is not `lease`. All nodes need the same lease
     /// time, because each node uses its own lease time to compute the ends of the other nodes' leases.
     fn join(&self, lease: Duration) -> CoordinatorFuture<Joined>;
 
@@ -59,13 +59,13 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     fn follow(&self, term: Term, after: LogPosition, wait: Duration)
     -> CoordinatorFuture<Followed>;
 
-    /// Returns a part of the image. If `cursor` is `None`, returns the first part. Each record that is in the image
-    /// during all calls, from the first part to the last, is returned at least once.
+    /// Returns a part of the image. If `cursor` is `None`, returns the first part. A record that is in the image from
+    /// the first call to the last is returned at least once.
     fn image(&self, term: Term, cursor: Option<ImageCursor>) -> CoordinatorFuture<ImagePart>;
 
     /// Stores the lease of a node, and returns the position of the last entry of the log and the leases of all nodes.
-    /// The whole call is one atomic step. `replaced` is an earlier incarnation of this node. The lease of `replaced`
-    /// has ended, so the new lease may replace it.
+    /// The whole call is one atomic step. `replaced` is an earlier incarnation of this node whose lease has ended. The
+    /// new lease may replace this lease.
     ///
     /// # Errors
     /// [`CoordinatorError::NameTaken`] if the stored lease of this name has an incarnation that is neither the
@@ -107,7 +107,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoordinatorError {
-    /// The place cannot be reached, has not answered in time, or has answered with an unknown error. The place may
+    /// The place cannot be reached, has not answered in time, or has answered with an unknown error. It may
     /// nevertheless have executed the call. A later call can succeed.
     #[error("{place} cannot be reached: {reason}")]
     Unreachable {
@@ -124,8 +124,8 @@ pub enum CoordinatorError {
         /// The cause and the remedy, without secrets.
         reason: Arc<str>,
     },
-    /// The term of the call is not the current term, or the call is a renewal, and the place already has a renewal with
-    /// a larger number. The place did nothing. The node must [join](Coordinator::join) again.
+    /// The term of the call is not the current term. For a renewal, this error can also mean that the place already has
+    /// a renewal with a larger number. The place did nothing. The node must [join](Coordinator::join) again.
     #[error(
         "{place} may have lost data, or another server has become the primary; the nodes publish their data again"
     )]
@@ -155,9 +155,8 @@ pub enum CoordinatorError {
         /// The version of the data.
         found: u32,
     },
-    /// The place refuses the salt of this node's revocation file, because the place already has 16 salts. A node cannot
-    /// use more than 16 salts. A salt consists of random bytes that go into each hash of a token in the file. The other
-    /// nodes are not affected.
+    /// The place already has 16 salts, the maximum that a node can use. So it refuses the salt of this node's
+    /// revocation file: random bytes that go into each hash of a token in the file. The other nodes are not affected.
     #[error(
         "{place} already has the salts of 16 revocation files, which is the maximum; move the revocation file of this \
          node away, and start the node without --new-store. The node then creates a file with the salt of the other \
@@ -334,9 +333,9 @@ impl FromStr for Incarnation {
 
 /// The lease of a node, as the place stores it.
 ///
-/// Each renewal has a new number. A lease lasts only for a limited time after the node has *sent* a renewal. So if
-/// other nodes see the same number for longer than this limited time, they know that the lease has ended. They measure
-/// this time with their own clocks.
+/// Each renewal has a new number. A lease lasts for the lease time after the node has *sent* a renewal. Each other node
+/// measures with its own clock how long it sees the same number. If this is longer than the lease time and a margin,
+/// the node knows that the lease has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRecord {
     /// The node.
@@ -345,8 +344,8 @@ pub struct LeaseRecord {
     pub incarnation: Incarnation,
     /// The number of the renewal. It rises with each renewal of this incarnation.
     pub number: NonZeroU64,
-    /// The node has applied all entries of the log up to this position. [`LogPosition::START`] means that the node has
-    /// joined the term, but does not have all records of the place yet.
+    /// The position up to which the node has applied the log. [`LogPosition::START`] means that the node has joined the
+    /// term, but does not have all records of the place yet.
     pub applied: LogPosition,
 }
 
@@ -381,14 +380,14 @@ pub enum Followed {
     Gap,
 }
 
-/// The position in the image where the next part begins. Only the coordinator that created the cursor understands it.
+/// The position in the image where the next part begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageCursor(pub String);
 
 /// A part of the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImagePart {
-    /// The records. There may be none, although a later part has records.
+    /// The records. Can be empty, even if a later part has records.
     pub records: Vec<Record>,
     /// Where the next part begins. `None` if this was the last part.
     pub next: Option<ImageCursor>,
@@ -399,7 +398,7 @@ pub struct ImagePart {
 pub struct Renewed {
     /// The position of the last entry of the log.
     pub last: LogPosition,
-    /// The leases of all nodes, including the one that was just stored.
+    /// The leases of all nodes, including the lease that was just stored.
     pub leases: Vec<LeaseRecord>,
 }
 

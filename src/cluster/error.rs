@@ -15,8 +15,8 @@ pub enum ClusterError {
         /// The name.
         name: NodeName,
     },
-    /// No data of this site was found, and no other node is running. The data is neither in the file of this node nor
-    /// in the store that the nodes share. The options contain [`EmptySite::Refuse`](super::EmptySite::Refuse).
+    /// Neither the file of this node nor the store that the nodes share has data of this site, and no other node is
+    /// running. The options contain [`EmptySite::Refuse`](super::EmptySite::Refuse), so the node does not start.
     #[error(
         "the revocation file was missing, and no other node has shared revocations of this site; restore a backup of \
          the file, or start another node first. To start without revocations, which makes revoked tokens valid again, \

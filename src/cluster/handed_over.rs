@@ -8,15 +8,13 @@ use super::coordinator::Incarnation;
 /// The version of the text form of [`HandedOverLease`].
 const VERSION: &str = "1";
 
-/// The maximum length of the text.
 const MAX_LEN: usize = 100;
 
-/// Identifies the lease of a node. The old process passes this value to the new process, which then renews the same
-/// lease. `Display` and `FromStr` convert it to text and back.
+/// Identifies the lease of a node. The old process passes this value to the new process as text (`Display`, `FromStr`).
+/// The new process then renews the same lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandedOverLease {
     pub(super) incarnation: Incarnation,
-    /// The number of the last renewal.
     pub(super) number: u64,
 }
 

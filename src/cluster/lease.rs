@@ -11,21 +11,20 @@ use super::{
     rules::{Rules, applies},
 };
 
-/// The maximum number of replies in `InTerm::pending`. If there are more, the oldest reply is dropped. The lease may
-/// then end earlier than with this reply.
+/// The maximum number of replies in `InTerm::pending`. If there are more, the node drops the oldest reply, and does not
+/// get the lease of this reply.
 const MAX_PENDING: usize = 64;
 
-/// The smallest position after [`LogPosition::START`]. It is the position of a node that has applied an empty log. The
-/// position `START` cannot mean this, because it means [`JOINING`]. No entry of a real log has this position, because
-/// the first part of a real position is the time.
+/// The position of a node that has applied an empty log: the smallest position after [`LogPosition::START`], which
+/// means [`JOINING`]. No entry of a log has this position, because the first part of its position is a time.
 const FIRST: LogPosition = LogPosition::new(0, 1);
 
 /// The position in the lease record of a node that has joined the term, but has not caught up. Such a node has no lease
 /// of this term.
 pub(super) const JOINING: LogPosition = LogPosition::START;
 
-/// The lease of this node. While the node holds the lease, it has applied each revocation that any node with
-/// [`Confirm::Everywhere`](super::Confirm::Everywhere) has reported as successful.
+/// The lease of this node. A node with [`Confirm::Everywhere`](super::Confirm::Everywhere) reports the success of a
+/// revocation only when all nodes that hold a lease have applied the revocation.
 #[derive(Debug)]
 pub(super) struct Lease {
     rules: Rules,
@@ -34,26 +33,25 @@ pub(super) struct Lease {
     /// The node holds the lease until this time.
     until: BootTime,
     term: Option<InTerm>,
-    /// Whether a call of the memory has failed since the node last made progress.
+    /// Whether a call of the memory has failed since the node last made progress in the log.
     has_failed: bool,
 }
 
-/// The progress of the node in the current term.
 #[derive(Debug)]
 struct InTerm {
     term: Term,
     /// When this node first knew of the term.
     seen: BootTime,
-    /// Whether the node waits for the data of other nodes, which may know records that neither this node nor the place
-    /// knows. The node waits if it held no lease when it joined the term, and its memory has never followed the log of
-    /// the term. In this case, the place may have lost data while this node had no lease.
+    /// Whether the node waits for the data of other nodes. The node waits if it held no lease when it joined the term,
+    /// and its memory has never followed the log of the term. In this case, it can be that the place has lost data
+    /// while this node had no lease, and that only other nodes still have this data.
     waits_for_others: bool,
     has_caught_up: bool,
     applied: LogPosition,
     /// The position that the last renewal in this term has sent.
     renewed_with: Option<LogPosition>,
-    /// The replies whose position this node has not reached yet. Each entry has the time at which the lease of the
-    /// reply begins, and the position that this node must apply before it gets this lease.
+    /// The replies whose position this node has not reached yet. Each reply has the time at which its lease begins, and
+    /// the position that this node must apply before it gets this lease.
     pending: VecDeque<(BootTime, LogPosition)>,
 }
 
@@ -108,7 +106,6 @@ impl Lease {
         }
     }
 
-    /// Returns the number and the position of the next renewal.
     pub(super) fn next_renewal(&mut self) -> (NonZeroU64, LogPosition) {
         self.number = self.number.saturating_add(1);
         let applied = self.applied();
@@ -118,17 +115,16 @@ impl Lease {
         (NonZeroU64::new(self.number).unwrap_or(NonZeroU64::MAX), applied)
     }
 
-    /// Notes that a call of the memory has failed.
     pub(super) fn note_failure(&mut self) {
         self.has_failed = true;
     }
 
-    /// Returns whether a renewal now can help this node or the other nodes. `last` is the last known position of the
+    /// Returns whether a renewal can now help this node or the other nodes. `last` is the last known position of the
     /// log.
     ///
-    /// The other nodes may wait for this node as long as its lease record keeps changing. So a node that has no lease
-    /// and cannot apply the log sends no renewals until it makes progress. The other nodes then wait for it only as
-    /// long as for a node that has ended.
+    /// As long as the lease record of this node keeps changing, other nodes may wait for this node. So if this node has
+    /// no lease and cannot apply the log, it sends no renewals until it makes progress. The other nodes then wait for
+    /// it only as long as for a node that has ended.
     pub(super) fn is_renewal_useful(&self, last: LogPosition, now: BootTime) -> bool {
         let Some(term) = self.term.as_ref().filter(|_| !self.is_held(now)) else { return true };
         if !term.has_caught_up {
@@ -142,7 +138,6 @@ impl Lease {
         self.number = self.number.max(number.get());
     }
 
-    /// Applies the reply to a renewal.
     pub(super) fn renewed(&mut self, reply: Reply) {
         let Reply { applied, sent, received, last, others_are_joining } = reply;
         let waits_until = self.waits_until();
@@ -177,15 +172,15 @@ impl Lease {
         }
     }
 
-    /// Returns the earliest time at which the node can stop waiting for the data of other nodes. A renewal that is sent
-    /// before this time gives no lease. Returns `None` if the node does not wait.
+    /// Returns the time until which the node must at least wait for the data of other nodes. A renewal that the node
+    /// sends before this time gives no lease. Returns `None` if the node does not wait.
     pub(super) fn waits_until(&self) -> Option<BootTime> {
         let term = self.term.as_ref().filter(|current| current.waits_for_others);
         term.map(|term| term.seen.plus(self.rules.over()))
     }
 
-    /// Returns whether the node waits for the data of other nodes. A node that waits has had no lease of this term.
-    /// Also returns `true` if the node has not joined a term.
+    /// Returns whether the node waits for the data of other nodes, or has not joined a term. A node that waits has had
+    /// no lease of this term.
     pub(super) fn waits_for_others(&self) -> bool {
         self.term.as_ref().is_none_or(|current| current.waits_for_others)
     }
@@ -198,7 +193,6 @@ impl Lease {
         self.until
     }
 
-    /// Ends the lease.
     pub(super) fn end(&mut self) {
         self.until = BootTime::default();
         self.term = None;
@@ -213,7 +207,6 @@ impl Lease {
         self.term.as_ref().map(|current| &current.term)
     }
 
-    /// Returns when this node first knew of the current term.
     pub(super) fn seen(&self) -> Option<BootTime> {
         self.term.as_ref().map(|current| current.seen)
     }
@@ -334,7 +327,6 @@ mod tests {
         let mut lease = lease();
         let useful = |lease: &Lease, last, now| lease.is_renewal_useful(position(last), at(now));
         lease.join(&Term::new("a"), at(0), true);
-        // The node is joining.
         lease.next_renewal();
         assert!(useful(&lease, 5, 1));
         lease.note_failure();
@@ -343,8 +335,7 @@ mod tests {
         assert!(useful(&lease, 5, 1));
         lease.next_renewal();
         lease.renewed(reply(100, 100, 5));
-        // A node that cannot apply the log sends renewals as long as it has a lease. These renewals do not extend the
-        // lease. After the lease has ended, the node sends no more renewals.
+        // A node that cannot apply the log sends renewals until its lease ends. These renewals do not extend the lease.
         lease.note_failure();
         assert!(useful(&lease, 6, 99 + L) && !useful(&lease, 6, 100 + L));
         assert!(useful(&lease, 5, 100 + L), "it has applied all");

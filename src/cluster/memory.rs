@@ -1,5 +1,5 @@
-//! The trait for the memory of one node: its own store of all records. The log, the image and terms are explained at
-//! [`Coordinator`](super::coordinator::Coordinator).
+//! The trait for the memory of one node: its own store of all records. [`Coordinator`](super::coordinator::Coordinator)
+//! explains the log, the image and terms.
 
 use crate::{
     clock::Timestamp,
@@ -11,14 +11,13 @@ use crate::{
 
 use super::coordinator::{LogPosition, Term};
 
-/// How far a node has followed the log.
+/// The term and the position up to which a node has followed the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Followed {
     pub(crate) term: Term,
     pub(crate) position: LogPosition,
 }
 
-/// A write of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NodeWrite {
     Revocation(Revocation),
@@ -42,19 +41,19 @@ pub(crate) trait NodeMemory: RevocationCheck {
         now: Timestamp,
     ) -> StoreFuture<(AccessTokenOutcome, Vec<Record>)>;
 
-    /// Merges records of the log or of the image, and remembers `followed` if it is `Some`. Merging a record that the
-    /// memory already has must be cheap, because a node gets its own records back from the log. Returns the records
-    /// that the node must publish:
-    /// - for a [`Record::RuleOfNow`], the revocations of the registered PATs that the rule revokes. Revocations that
-    ///   the memory already had are included, because they may not be published yet;
+    /// Merges records of the log or of the image, and remembers `followed` if it is `Some`. If the memory already has a
+    /// record, the merge must be cheap: a node gets its own records back from the log. Returns the records that the
+    /// node must publish:
+    /// - for a [`Record::RuleOfNow`], the revocations of the registered PATs that the rule revokes. This includes
+    ///   revocations that the memory already had, because they may not be published yet;
     /// - entries of the registry of PATs, if the entries in the memory are newer than the passed records.
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
 
     /// Returns up to `limit` records after `after`, in a fixed order. Returns no records at the end. A caller that
-    /// reads all records gets each record that was stored before its first call.
+    /// calls this function until the end gets each record that was stored before its first call.
     fn export(&self, after: Option<Record>, limit: usize) -> StoreFuture<Vec<Record>>;
 
     /// Returns the last value of `followed` that [`apply`](Self::apply) remembered. After a restart, this may be an
-    /// earlier value. `None` if there is no such value.
+    /// earlier value.
     fn followed(&self) -> Option<Followed>;
 }

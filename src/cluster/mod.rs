@@ -2,8 +2,8 @@
 //!
 //! Each node has its own file of all revocations. The nodes exchange new records through a store that they share, such
 //! as Redis. This store is called the *place* of the site ([`coordinator`]). A node accepts tokens only while it has a
-//! *lease*: a permission for a short time, which the node must renew at the place. So with the default options, after
-//! the response to a revocation reports success, each node either has the revocation, or accepts no tokens
+//! *lease*: a permission for a short time, which the node must renew at the place. With the default options, the
+//! response to a revocation reports success only when each node either has the revocation or accepts no tokens
 //! (docs/decisions.md#d32).
 //!
 //! The module [`redis`] uses Redis as the place. Redis also holds the time slots of PassTickets with replay protection

@@ -52,11 +52,10 @@ const UNPUBLISHED: Description = Description::gauge(
 /// A node of a site. Clones are handles to the same node.
 ///
 /// The node works in tasks of the runtime in which [`start`](Self::start) was called. When the last clone is dropped,
-/// the tasks end. Each [`ClusterStore`] of the node then refuses all tokens.
+/// the tasks end, and each [`ClusterStore`] of the node refuses all tokens.
 #[derive(Clone)]
 pub struct ClusterNode(Arc<Running>);
 
-/// Stops the tasks when the last clone of the node is dropped.
 struct Running(Arc<Shared>);
 
 impl Drop for Running {
@@ -70,13 +69,13 @@ impl ClusterNode {
     /// nodes, and gets a lease.
     ///
     /// `inherited` is the lease that another process of this node has [handed over](Self::hand_over) to this process.
-    /// It is `None` if this process does not take over from another one.
+    /// It is `None` if this process does not take over from another process.
     ///
     /// If the previous process was killed, this call waits until the lease of that process has ended. If the place may
-    /// have lost data, or if this node is new, the call also waits a little longer than one lease time. In this time,
-    /// other nodes can publish their data. If another node is still joining at the end of this time, the call also
-    /// waits for that node, but at most until that node has been joining for ten lease times. If the place or the file
-    /// cannot be used, the call usually tries again for five lease times.
+    /// have lost data, or if this node is new, the call also waits a little longer than one lease time, so that other
+    /// nodes can publish their data. If another node is then still joining, the call also waits for that node, but at
+    /// most until that node has been joining for ten lease times. If the place or the file cannot be used, the call
+    /// usually tries again for five lease times.
     ///
     /// # Errors
     /// [`ClusterError`]. Its text says what the operator can do.
@@ -124,7 +123,7 @@ impl ClusterNode {
         ClusterStore::new(self.shared().clone())
     }
 
-    /// Returns the status of this node.
+    /// Returns the current status of this node.
     pub fn status(&self) -> ClusterStatus {
         let shared = self.shared();
         let now = shared.clock.now();
@@ -228,15 +227,14 @@ fn set_mode(shared: &Shared, mode: Mode) {
         if state.mode != Mode::Left {
             state.mode = mode;
             state.since = shared.clock.now();
-            // At each change of the mode, the lease of this process ends. A node that takes its lease back must get a
-            // new one.
+            // At each change of the mode, the lease of this process ends. So after `take_back`, the node must get a new
+            // lease.
             state.lease.end();
         }
     });
 }
 
-/// Waits until the mode is [`Mode::Running`] if `is_running` is true, and until it is another mode if `is_running` is
-/// false.
+/// Waits until the mode is [`Mode::Running`] (if `is_running`) or another mode (if not).
 async fn running(shared: &Shared, is_running: bool) {
     let is_reached = |mode| (mode == Mode::Running) == is_running;
     shared.wait_for(|state| is_reached(state.mode).then_some(())).await;
@@ -268,7 +266,6 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
             match starting(error, Instant::now() > patience) {
                 Ok(error) => {
                     set_mode(&shared, Mode::Left);
-                    // The caller may have dropped the future of `start` in the meantime.
                     let _ = waiting.send(error);
                     return;
                 }
@@ -283,7 +280,7 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
         if had_caught_up {
             backoff = FIRST_BACKOFF;
         }
-        // The wait is random, so that the nodes do not all connect again at the same time after the place has failed.
+        // The wait is random, so that the nodes do not all connect at the same time when the place is back.
         let wait = backoff.mul_f64(0.5 + fastrand::f64());
         backoff = (backoff * 2).min(shared.rules.renewal());
         tokio::select! {
@@ -327,7 +324,6 @@ fn report(shared: &Shared, error: &SessionError) {
     }
 }
 
-/// Runs a task until the node has left.
 async fn until_left(shared: Arc<Shared>, task: impl Future<Output = ()>) {
     tokio::select! {
         biased;
@@ -336,7 +332,6 @@ async fn until_left(shared: Arc<Shared>, task: impl Future<Output = ()>) {
     }
 }
 
-/// Logs when the lease begins and ends.
 async fn report_lease(shared: Arc<Shared>) {
     let node = shared.name();
     loop {

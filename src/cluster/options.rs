@@ -8,12 +8,12 @@ use super::coordinator::NodeName;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Confirm {
     /// When no node accepts the revoked token any more. There is one exception: a node with a time in
-    /// [`with_serve_without_lease`](ClusterOptions::with_serve_without_lease) may still accept the token for this time.
+    /// [`with_serve_without_lease`](ClusterOptions::with_serve_without_lease) can still accept the token for this time.
     #[default]
     Everywhere,
-    /// When this node has stored the revocation, and the store that the nodes share has it. The other nodes may accept
-    /// the token until they have received the revocation, normally for a few milliseconds. A node that has lost its
-    /// connection may accept the token until its lease ends, and in the additional time of `with_serve_without_lease`.
+    /// When this node has stored the revocation, and the store that the nodes share has it. The other nodes accept the
+    /// token until they receive the revocation, normally for a few milliseconds. A node that has lost its connection
+    /// accepts the token until its lease ends, and in the additional time of `with_serve_without_lease`.
     Local,
 }
 
@@ -21,12 +21,12 @@ pub enum Confirm {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmptySite {
     /// Starts without data. Use this if the file of the node already existed at this start, or if the operator has
-    /// asked for a new file. Exception: if an earlier start with [`Refuse`](Self::Refuse) made the file, but ended
-    /// before the node joined, use `Refuse` again.
+    /// asked for a new file. Exception: if a start with [`Refuse`](Self::Refuse) has created the file, but ended before
+    /// the node joined, use `Refuse` at the next start, too.
     #[default]
     Begin,
     /// Starts only if another node of the site is running. Use this if the file was missing, and the operator has not
-    /// asked for a new file. In this case, all revocations of the site may be lost (docs/decisions.md#d38).
+    /// asked for a new file: all revocations of the site may then be lost (docs/decisions.md#d38).
     Refuse,
 }
 

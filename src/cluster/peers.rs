@@ -1,6 +1,6 @@
-//! The leases of the other nodes, as far as this node knows them. [`Coordinator`](super::coordinator::Coordinator)
-//! explains leases, terms and the log. A node that has joined a term is *joining* until it has *caught up*. It has
-//! caught up when it has all records of the store that the nodes share, up to a known position in the log.
+//! The leases of the other nodes that this node knows. [`Coordinator`](super::coordinator::Coordinator) explains
+//! leases, terms and the log. A node that has joined a term is *joining* until it has *caught up*. It has caught up
+//! when it has all records of the store that the nodes share, up to a known position in the log.
 
 use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
@@ -21,25 +21,25 @@ struct Seen {
     incarnation: Incarnation,
     number: NonZeroU64,
     first: BootTime,
-    /// Since when the node of this lease is joining. `None` if it has caught up.
+    /// The time since which the node of this lease is joining. `None` if it has caught up.
     joining_since: Option<BootTime>,
 }
 
 /// The other running nodes that have joined the term, but have not caught up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct JoiningNodes<'l> {
-    /// Whether at least one of these nodes may still catch up in time. Such a node may have data that this node needs.
+    /// Whether at least one of these nodes can still catch up in time. Such a node can have data that this node needs.
     pub(super) is_waited_for: bool,
     /// A node that takes too long to catch up, if there is one.
     pub(super) given_up: Option<&'l NodeName>,
 }
 
 impl Peers {
-    /// Notes a list of leases that was just received.
+    /// Replaces the known leases by a list that was just received.
     ///
     /// If the incarnation or the number of a lease differs from the last list, the lease counts as new, even if the
-    /// number is now smaller. A number can become smaller because two lists can arrive in the wrong order. It is safe
-    /// to count such a lease as new: this node then only waits longer until the lease has certainly ended.
+    /// number is now smaller. A number becomes smaller if two lists arrive in the wrong order. It is safe to count such
+    /// a lease as new: this node then only waits longer for its end.
     pub(super) fn observe(&mut self, leases: &[LeaseRecord], own: Incarnation, now: BootTime) {
         let mut last = std::mem::take(&mut self.0);
         for lease in leases.iter().filter(|lease| lease.incarnation != own) {
@@ -57,8 +57,8 @@ impl Peers {
         }
     }
 
-    /// Forgets when the leases were seen. Call this at the start of a term, because the numbers in a new term can
-    /// repeat numbers of the previous term.
+    /// Forgets all leases. Call this at the start of a term, because the numbers in a new term can repeat numbers of
+    /// the previous term.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }
@@ -82,11 +82,10 @@ impl Peers {
     }
 
     /// Returns the lowest position that another node has applied. Nodes that certainly hold no lease do not count.
-    /// Returns `None` if no other node may hold a lease. `leases` is the last observed list.
+    /// Returns `None` if certainly no other node holds a lease. `leases` is the last observed list.
     ///
-    /// A node that has just begun to join may still hold a lease of the previous term, for example from a former
-    /// primary. After the time [`Rules::over`], this old lease has ended. A node that is joining has no lease of the
-    /// current term.
+    /// A node that is joining has no lease of the current term. But for the time [`Rules::over`], it can still hold a
+    /// lease of the previous term, for example from a former primary. So it counts during this time.
     pub(super) fn applied_by_all(
         &self,
         leases: &[LeaseRecord],
@@ -105,7 +104,6 @@ impl Peers {
         others.filter(may_hold).map(|lease| lease.applied).min()
     }
 
-    /// Returns the other running nodes that have joined the term, but have not caught up.
     pub(super) fn joining<'l>(
         &self,
         leases: &'l [LeaseRecord],
@@ -125,7 +123,7 @@ impl Peers {
         nodes
     }
 
-    /// Returns the number of other nodes that may still hold a lease.
+    /// Returns the number of other nodes whose leases have changed within the time `over`.
     pub(super) fn running(&self, over: Duration, now: BootTime) -> usize {
         self.0.values().filter(|seen| now.since(seen.first) < over).count()
     }
@@ -159,11 +157,9 @@ mod tests {
             (3299, one, 5, 10, Some(10)),
             (3300, one, 5, 10, None),
             (3400, one, 6, 11, Some(11)),
-            // A smaller number is also a change.
             (6600, one, 5, 10, Some(10)),
             (9899, one, 5, 10, Some(10)),
             (9900, one, 5, 10, None),
-            // A lease with another incarnation counts as a new lease.
             (9901, two, 5, 10, Some(10)),
             // A joining node can have a lease of the previous term for some time.
             (9902, two, 6, 0, Some(0)),

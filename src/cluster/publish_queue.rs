@@ -14,7 +14,7 @@ use crate::revocation::Record;
 /// The maximum number of records in the queue. If a write does not fit, the node publishes its whole memory instead.
 const MAX_WAITING: usize = 10_000;
 
-/// The term in which records were published, and the position of the last entry of the log after their publication.
+/// The term in which records were published, and the position of the last entry of the log after that.
 #[derive(Clone, Debug)]
 pub(super) struct Published {
     pub(super) term: Term,
@@ -30,7 +30,7 @@ pub(super) struct PublishQueue {
     whole_added: Notify,
 }
 
-/// A request to publish the whole memory. The number counts the requests.
+/// The number of a request to publish the whole memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Whole(u64);
 
@@ -40,8 +40,7 @@ struct State {
     records: usize,
     /// The number of requests to publish the whole memory.
     whole: u64,
-    /// How many of these requests the node has fulfilled. One publication fulfils all requests that were made before it
-    /// began.
+    /// How many of these requests are done. One publication does all requests that were made before it began.
     whole_done: u64,
 }
 
@@ -51,7 +50,6 @@ struct Write {
     published: Option<oneshot::Sender<Published>>,
 }
 
-/// The oldest writes of the queue.
 #[derive(Debug)]
 pub(super) struct Batch {
     writes: usize,
@@ -59,8 +57,8 @@ pub(super) struct Batch {
 }
 
 impl PublishQueue {
-    /// Adds the records of one write. When the records are published, the returned receiver gets the position. Returns
-    /// `None` if the queue is full: the records are then published with the whole memory.
+    /// Adds the records of one write. When the place has the records, the returned receiver gets the position. Returns
+    /// `None` if the queue is full: the node then publishes the records with its whole memory.
     pub(super) fn add(&self, records: Vec<Record>) -> Option<oneshot::Receiver<Published>> {
         let (sender, receiver) = oneshot::channel();
         let is_added = self.push(records, Some(sender));
@@ -128,28 +126,26 @@ impl PublishQueue {
         }
     }
 
-    /// Removes all writes. Their callers get no result.
+    /// Removes all writes. Their receivers get no result.
     pub(super) fn clear(&self) {
         let mut state = self.lock();
         state.writes.clear();
         state.records = 0;
     }
 
-    /// Notes that the whole memory must be published.
     pub(super) fn add_whole(&self) {
         self.lock().whole += 1;
         self.whole_added.notify_one();
     }
 
-    /// Returns a value if the whole memory must be published, and otherwise `None`. The node calls
-    /// [`remove_whole`](Self::remove_whole) with this value when it has published all records that the memory had at
-    /// the time of this call.
+    /// Returns the last request to publish the whole memory, or `None` if all requests are done. When the node has
+    /// published all records that the memory had at the time of this call, it passes the request to
+    /// [`remove_whole`](Self::remove_whole).
     pub(super) fn whole(&self) -> Option<Whole> {
         let state = self.lock();
         (state.whole > state.whole_done).then_some(Whole(state.whole))
     }
 
-    /// Waits until the whole memory must be published.
     pub(super) async fn next_whole(&self) -> Whole {
         loop {
             let added = self.whole_added.notified();
@@ -165,7 +161,6 @@ impl PublishQueue {
         state.whole_done = state.whole_done.max(done);
     }
 
-    /// Returns the number of writes that wait.
     pub(super) fn len(&self) -> usize {
         self.lock().writes.len()
     }
@@ -227,7 +222,6 @@ mod tests {
             batches += 1;
         }
         assert_eq!(batches, 10);
-        // The queue has room again.
         assert!(queue.add(Vec::new()).is_some());
     }
 }

@@ -507,8 +507,8 @@ impl Settings<'_> {
         errors
     }
 
-    /// Does the same as [`registry`](Self::registry) for an endpoint with a query in which an administrator may name
-    /// another user.
+    /// Like [`registry`](Self::registry), but for an endpoint with a query in which an administrator may name another
+    /// user.
     fn registry_of_any_user<const N: usize>(&self, more: [ApiError; N]) -> Vec<ApiError> {
         let mut errors = self.registry([ApiError::InvalidQuery(QUERY_PROBLEM)]);
         errors.extend(more);
@@ -556,7 +556,7 @@ impl Settings<'_> {
         }
     }
 
-    /// Describes an endpoint that creates a revocation rule. The caller sets `summary` and `body`.
+    /// Describes an endpoint that creates a revocation rule, except for `summary` and `body`.
     fn rule(&self, mut errors: Vec<ApiError>) -> Description {
         errors.push(ApiError::InvalidRuleBody(BodyProblem::example()));
         errors.push(ApiError::StoreUnavailable);
@@ -584,7 +584,6 @@ impl Settings<'_> {
         errors
     }
 
-    /// Returns the errors of the authentication of a caller, and of the permission check for `task`.
     fn administrator(&self, task: GuardedTask) -> Vec<ApiError> {
         let mut errors = self.caller();
         errors.extend(self.guarded(task));
@@ -657,7 +656,6 @@ impl Settings<'_> {
         errors.map(|(part, cause)| ApiError::Exchange(ExchangeError::new(part, cause))).collect()
     }
 
-    /// Returns the errors of the permission check for `task`.
     fn guarded(&self, task: GuardedTask) -> [ApiError; 4] {
         let failed = SafError::Failed("the answer is not valid".to_owned());
         let class = self.guarding_resources.class().to_owned();
@@ -671,7 +669,6 @@ impl Settings<'_> {
     }
 }
 
-/// The answers of `access-token/validate`.
 impl Settings<'_> {
     fn valid(&self) -> Success {
         let status = self.compatibility.success();
@@ -742,7 +739,6 @@ fn presented<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     errors
 }
 
-/// Returns an example of the error for a scope that the administrator does not allow.
 fn scope_not_allowed() -> ApiError {
     let scope = |id| Scope::from(ServiceId::new(id).expect("the example is a service id"));
     ApiError::ScopeNotAllowed { scope: scope("ims"), allowed: Scopes::from_iter([scope("zosmf")]) }
@@ -822,7 +818,6 @@ fn user_parameter() -> Value {
     )
 }
 
-/// Describes the parameters of the endpoint that revokes several tokens.
 fn group_parameters() -> Vec<Value> {
     vec![
         query_parameter(
@@ -906,7 +901,6 @@ fn list_parameters() -> Vec<Value> {
     ]
 }
 
-/// Describes the body of a token exchange.
 fn exchange_body() -> RequestBody {
     let token = |description: &str| json!({ "description": description, "type": "string" });
     let kinds = TokenKind::ALL.map(|(urn, _)| urn);
@@ -942,7 +936,6 @@ fn exchange_body() -> RequestBody {
     RequestBody { format: BodyFormat::Form, required: true, schema, example }
 }
 
-/// Describes the response to a token exchange.
 fn exchanged() -> Value {
     json!({
         "type": "object",
@@ -970,7 +963,7 @@ fn exchanged() -> Value {
 /// Returns one error for each status that a failed generation of a PassTicket can have.
 fn no_ticket() -> Vec<ApiError> {
     let codes = [SafReturnCodes::NO_PROFILE, SafReturnCodes::NOT_AUTHORIZED];
-    // Both names are valid, which a test checks.
+    // A test checks that both names are valid.
     let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) else {
         return Vec::new();
     };
@@ -984,9 +977,9 @@ fn no_ticket() -> Vec<ApiError> {
     errors
 }
 
-/// Describes the body of a request for a revocation rule. The body may contain a time. For a rule for a user or a
-/// service, the body also has a field with the user or the service. `target` contains the name, the schema and an
-/// example of this field. For the caller's own tokens, `target` is `None`.
+/// Describes the body of a request for a revocation rule. The body may contain a time. In a rule for a user or a
+/// service, a field names the user or the service. `target` contains the name, the schema and an example of this field.
+/// For a rule for the caller's own tokens, `target` is `None`.
 fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
     let mut properties = json!({ "timestamp": reference("Timestamp") });
     let mut example = json!({ "timestamp": "1582239600000" });

@@ -1,7 +1,7 @@
 //! Describes the error responses of an endpoint.
 //!
-//! The description of an [`ApiError`] is derived from the HTTP response for this error, which [`Compatibility`]
-//! creates. So the description has the same status, message and headers as the response.
+//! [`Compatibility`] creates the HTTP response for an [`ApiError`]. The description contains the status, the message
+//! and the headers of this response.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +36,7 @@ pub(super) fn error_responses(
     statuses.into_iter().map(|(status, response)| (status, response.into_json())).collect()
 }
 
-/// The description of one response. All errors of the endpoint that have the same status share this description.
+/// The description of one response, which all errors of the endpoint with the same status share.
 #[derive(Default)]
 struct ErrorResponse {
     /// The errors, as lines of a list in Markdown.
@@ -69,7 +69,6 @@ impl ErrorResponse {
             Some(message) => {
                 self.has_message = true;
                 self.causes.push(format!("- {}: {error}", message.number()));
-                // Parsing cannot fail, because `to_json` returns JSON.
                 let example = serde_json::from_slice(&message.to_json()).unwrap_or_default();
                 self.examples.entry(message.number()).or_insert(example);
             }
@@ -108,8 +107,8 @@ impl ErrorResponse {
             response["headers"][name] = json!({ "required": required, "schema": schema });
         }
         if !codes.is_empty() {
-            // Only errors of the endpoint `token` have codes. If one error with this status has a code, all errors with
-            // this status have the form of RFC 6749.
+            // Only errors of the endpoint `token` have codes. If one of its errors has a code, all its errors with the
+            // same status have the form of RFC 6749.
             let allowed = json!({ "properties": { "error": { "enum": codes } } });
             let schema = json!({ "allOf": [reference("OAuthError"), allowed] });
             response["content"] = json!({ "application/json": { "schema": schema } });

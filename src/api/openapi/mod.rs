@@ -24,7 +24,6 @@ use crate::messages::SECURITY_HEADERS;
 use model::{BodyFormat, Description, RequestBody, Security, schemas};
 pub(super) use settings::Settings;
 
-/// Returns the OpenAPI document of the endpoints that are on.
 pub(super) fn document(settings: &Settings<'_>) -> Value {
     let mut paths = Map::new();
     for (method, path, endpoint) in &ENDPOINTS {
@@ -83,7 +82,6 @@ impl Settings<'_> {
         let mut response =
             json!({ "description": success.description, "headers": success.headers });
         for (content_type, schema) in success.content {
-            // All content types of the endpoints are ASCII.
             let content_type = content_type.to_str().unwrap_or_default();
             response["content"][content_type] = json!({ "schema": schema });
         }
@@ -162,7 +160,7 @@ impl Settings<'_> {
         if errors.contains(&ApiError::WrongCredentials) {
             // Each endpoint that checks passwords uses the login throttle, which answers 429.
             errors.push(ApiError::TooManyAttempts { retry_after: Duration::from_secs(60) });
-            // If a login provider asks z/OS, the error of the provider contains the reason why z/OS refused the login.
+            // A login provider that asks z/OS also returns these errors.
             let platform_errors = [
                 PlatformError::WrongPassword,
                 PlatformError::PasswordExpired,
@@ -176,7 +174,7 @@ impl Settings<'_> {
     }
 }
 
-/// Returns the id of an operation, such as `deleteAccessTokenRevokeTokens`. A test checks that each id is unique.
+/// Returns the id of an operation, such as `deleteAccessTokenRevokeTokens`.
 fn operation_id(method: &Method, path: &str) -> String {
     let mut id = method.as_str().to_ascii_lowercase();
     for word in path.split(['/', '-', '.', '{', '}']) {

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use crate::api::{error::ApiError, exchange_request::FORM};
 
-/// The description of one endpoint, without its method and path.
 pub(super) struct Description {
     pub(super) summary: &'static str,
     pub(super) security: Security,
@@ -13,8 +12,7 @@ pub(super) struct Description {
     pub(super) parameters: Vec<Value>,
     pub(super) body: Option<RequestBody>,
     pub(super) success: Success,
-    /// The errors that are specific to this endpoint. `Settings::error_responses` adds the errors that several
-    /// endpoints share.
+    /// The errors of this endpoint, without those that `Settings::error_responses` adds for many endpoints.
     pub(super) errors: Vec<ApiError>,
 }
 
@@ -24,10 +22,9 @@ pub(super) struct Description {
 pub(super) enum Security {
     /// No credential is needed.
     None,
-    /// HTTP Basic, credentials in the body, or a client certificate. The endpoint uses the first of these that the
-    /// request has.
+    /// HTTP Basic, else credentials in the body, else a client certificate.
     Login,
-    /// HTTP Basic or a client certificate. The endpoint uses the certificate only if there is no Basic header.
+    /// HTTP Basic, else a client certificate.
     User,
     /// A login token in the cookie or in a Bearer header.
     LoginToken,
@@ -35,11 +32,11 @@ pub(super) enum Security {
     CertificateAndLoginToken,
     /// A client certificate.
     Certificate,
-    /// A login token, HTTP Basic or a client certificate. The endpoint uses the first of these that the request has.
+    /// A login token, else HTTP Basic, else a client certificate.
     Any,
     /// A Personal Access Token.
     AccessToken,
-    /// Tokens in the body. The client may also need a certificate.
+    /// Tokens in the body, and in some cases a client certificate.
     BodyAndPerhapsCertificate,
 }
 
@@ -47,7 +44,7 @@ pub(super) enum Security {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFormat {
     Json,
-    /// A form, as HTML forms send it. The error responses of the endpoint are those of RFC 6749 §5.2.
+    /// `application/x-www-form-urlencoded`. The error responses of the endpoint are those of RFC 6749 §5.2.
     Form,
 }
 
@@ -104,7 +101,6 @@ impl Success {
 }
 
 impl Success {
-    /// Adds the description of a second content type, which the client can ask for.
     pub(super) fn or(mut self, content_type: HeaderValue, schema: Value) -> Self {
         self.content.push((content_type, schema));
         self
@@ -277,13 +273,12 @@ pub(super) fn schemas() -> Value {
     })
 }
 
-/// Returns a reference to one of the [`schemas`].
 pub(super) fn reference(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
-/// Returns the schema of an object with these properties. Other properties are allowed, because the endpoints ignore
-/// them.
+/// Returns the schema of an object with these properties. The schema allows other properties, because the endpoints
+/// ignore them.
 pub(super) fn object(required: &[&str], properties: Value) -> Value {
     json!({
         "type": "object",

@@ -9,7 +9,6 @@ use crate::{
 
 static PREFIX: LazyLock<AuthPrefix> = LazyLock::new(AuthPrefix::default);
 static RESOURCES: LazyLock<GuardingResources> = LazyLock::new(GuardingResources::default);
-/// Settings with all endpoints and with client certificates.
 static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     prefix: &PREFIX,
     switches: Switches::ALL,
@@ -19,7 +18,6 @@ static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     max_validity: Validity::MAX,
     guarding_resources: &RESOURCES,
 });
-/// Settings with only one optional endpoint: `ticket`.
 static LEAST: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     switches: Switches { tickets: true, ..Switches::default() },
     certificates: false,
@@ -27,7 +25,6 @@ static LEAST: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     ..*EVERYTHING
 });
 
-/// Returns the path, the method and the description of each operation.
 fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     let paths = document["paths"].as_object().unwrap().iter();
     let operations_of = |(path, verbs)| {
@@ -37,7 +34,7 @@ fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     paths.flat_map(operations_of).collect()
 }
 
-/// Calls `visit` with the name and the value of each member of each object in `value`.
+/// Calls `visit` for each member of each object in `value`.
 fn for_each(value: &Value, visit: &mut impl FnMut(&str, &Value)) {
     match value {
         Value::Object(members) => {

@@ -88,7 +88,6 @@ async fn permitted_users_and_programs_with_a_certificate_list_the_services() {
             }
         }
     }
-    // A certificate is a credential only if client certificates are on.
     let api = world.minimal.clone().with_apiml_endpoints(endpoints());
     let answer = send(&world, api, &format!("GET {SERVICES}"), "certificate:ADMIN", "").await;
     assert_eq!(answer.status, 401);

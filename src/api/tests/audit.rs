@@ -13,7 +13,6 @@ use crate::{
 
 const AUTH: &str = "/gateway/api/v1/auth/";
 
-/// The credentials of a request.
 #[derive(Clone, Default)]
 struct Credentials {
     authorization: Option<String>,
@@ -67,7 +66,6 @@ async fn send(
     (response, records.into_iter().next())
 }
 
-/// Returns the user id as text. The text is empty if there is no user.
 fn user_text(user: Option<&UserId>) -> &str {
     user.map_or("", UserId::as_str)
 }
@@ -91,8 +89,7 @@ async fn each_request_has_one_record() {
     let text = |text: &str| text.to_owned();
 
     let cases = [
-        // The first columns describe the request: the endpoint, the credentials and the body. The other columns
-        // describe the record: the event, the reason, the user and the kind of credential.
+        // The request: endpoint, credentials and body. The expected record: event, reason, user and kind of credential.
         (
             "POST login",
             password("user"),
@@ -454,7 +451,7 @@ async fn each_request_has_one_record() {
         assert_eq!(record.outcome, outcome, "{context}");
         assert_eq!(response.status().is_success(), reason.is_none(), "{context}");
         assert_eq!(user_text(record.user.as_ref()), user, "{context}");
-        // `refresh` checks the certificate before the token. Without a certificate, it evaluates no credential, so
+        // `refresh` checks the certificate before the token. Without a certificate, it does not look for a token, so
         // `record.credential` is `None`, and not `Some(CredentialKind::None)`.
         let is_recorded =
             credential != CredentialKind::None || reason == Some(ReasonCode::NoCredential);
@@ -600,7 +597,6 @@ async fn a_record_has_the_request_id_and_the_peer_address() {
     assert_eq!((records[0].request_id, records[0].peer), (Some(id), Some(peer)));
 }
 
-/// An identity mapper that never answers.
 struct HangingMapper;
 
 impl IdentityMapper for HangingMapper {
@@ -661,13 +657,13 @@ async fn no_record_has_a_secret() {
     add(send(&world, "POST logout", bearer(&jwt), "").await.1);
     secrets.extend([jwt, pat]);
 
-    // A client may send a password where a token is expected. The record must not contain the fingerprint of the
-    // password: a fingerprint is a hash, with which an attacker can test guesses of the password.
+    // A client may send a password in place of a token. The record must not contain the fingerprint of the password:
+    // with this hash, an attacker could test guesses of the password.
     secrets.push(TokenFingerprint::of("validPassword").to_string());
     // In this test, `wrong` is a password. The reason codes `wrong-password` and `wrong-kind` also contain this text.
     let searched = all_records.replace("wrong-password", "").replace("wrong-kind", "");
     for secret in secrets {
-        // The records must also not contain parts of a token. So the test searches for each part of each secret.
+        // The records must also not contain a part of a token.
         for part in secret.split('.') {
             assert!(!searched.contains(part), "{part} is in {all_records}");
         }

@@ -1,5 +1,5 @@
 //! Tests of the auth API behind a trusted proxy, which sends the address of the client. The auth API counts failed
-//! logins for this address, and not for the proxy. Audit records contain this address.
+//! logins for this address, and writes it to audit records.
 
 use std::net::IpAddr;
 

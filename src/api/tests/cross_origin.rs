@@ -8,7 +8,6 @@ use crate::{audit::ReasonCode, layer::OriginPolicy};
 const EVIL: (&str, &str) = ("origin", "https://evil.example");
 const OURS: (&str, &str) = ("origin", "https://gw.example");
 
-/// Sends a request with the client certificate of `ADMIN`.
 async fn send(
     api: &AuthApi,
     (method, path): (&Method, &str),
@@ -55,8 +54,8 @@ async fn each_endpoint_that_changes_something_refuses_pages_of_other_origins() {
     }
 }
 
-/// For a browser, all services have the origin of the gateway. So the requests of a service's script have the same
-/// origin as the gateway.
+/// For a browser, all services have the origin of the gateway. So a script of any service can send requests of the same
+/// origin.
 #[tokio::test]
 async fn a_script_gets_no_new_token_with_a_credential_of_the_browser() {
     let world = World::new();

@@ -40,7 +40,6 @@ fn delegation() -> Delegation {
         .with_protected(user("IBMUSER"))
 }
 
-/// Returns the auth API of `world` with `delegate/passticket`.
 fn api_with(world: &World, delegation: Delegation) -> AuthApi {
     world.api(Compatibility::Documented).with_delegation(delegation)
 }
@@ -141,7 +140,6 @@ async fn each_failure_has_a_status_and_a_message_number() {
         let (status, number) = outcome(&response);
         assert_eq!((status, number.as_str()), want, "{name}");
     }
-    // If client certificates are off, the endpoint ignores the certificate.
     let api = world.minimal.clone().with_delegation(delegation());
     assert_eq!(outcome(&DELEGATE.send_to(api).await), (401, "ZWEAG167E".to_owned()));
     let zowe_v3 = world.api(Compatibility::ZoweV3).with_delegation(delegation());
@@ -149,8 +147,8 @@ async fn each_failure_has_a_status_and_a_message_number() {
     assert_eq!((response.status().as_u16(), response.body().len()), (400, 0));
 }
 
-/// With replay protection, each user gets one PassTicket in each time slot of one second. The endpoints `ticket` and
-/// `delegate/passticket` never use the same time slot for a user.
+/// With replay protection, each user gets one PassTicket in each time slot of one second, from `ticket` and
+/// `delegate/passticket` together.
 #[tokio::test]
 async fn delegated_tickets_use_the_time_slots_of_their_user() {
     let world = World::with_replay(Replay::Protected);
@@ -261,7 +259,7 @@ async fn grants_allow_only_what_they_name() {
             assert!(!content.contains("OTHER") && !content.contains("IBMUSER"), "{content}");
         }
     }
-    // One grant must allow both the application and the user. Two grants that each allow one of them are not enough.
+    // One grant must allow both the application and the user. Two grants, one for each, are not enough.
     let two_grants = delegation().with_grants([
         Grant::to_user(user("AGENT"), only_zoweappl(), only_user("OTHER")),
         Grant::to_user(
@@ -271,7 +269,6 @@ async fn grants_allow_only_what_they_name() {
         ),
     ]);
     assert_eq!(DELEGATE.send_to(api_with(&World::new(), two_grants)).await.status(), 403);
-    // An empty list of grants allows no PassTicket.
     let no_grants = delegation().with_grants([]);
     assert_eq!(DELEGATE.send_to(api_with(&World::new(), no_grants)).await.status(), 403);
 }
@@ -281,7 +278,7 @@ async fn no_delegated_tickets_while_the_audit_log_cannot_be_written() {
     let world = World::new();
     let api = api_with(&world, delegation());
     world.collected.is_unavailable.store(true, SeqCst);
-    // Without the audit log, the endpoint evaluates no credential. So the response is the same for each certificate.
+    // Without the audit log, the endpoint evaluates no credential.
     for certificate in [Some("AGENT"), Some("USER"), None] {
         let response = TestRequest { certificate, ..DELEGATE }.send_to(api.clone()).await;
         assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()), "{certificate:?}");
@@ -290,7 +287,7 @@ async fn no_delegated_tickets_while_the_audit_log_cannot_be_written() {
         assert_eq!(records[0].reason, Some(ReasonCode::AuditUnavailable));
         assert_eq!(records[0].user, None);
     }
-    // If delegation is off, the path is unknown. Other endpoints, such as `login`, work without the audit log.
+    // If delegation is off, the status is 404. Other endpoints, such as `login`, work without the audit log.
     let response = DELEGATE.send_to(world.api(Compatibility::Documented)).await;
     assert_eq!(response.status(), 404);
     let basic = super::basic("user:validPassword");
@@ -313,7 +310,7 @@ async fn calls_of_a_caller_are_limited_per_minute() {
     // `Retry-After` is at most 10 s. The message contains the whole time that the caller must wait.
     assert_eq!(refused.headers()["retry-after"], "10");
     assert!(refused.body().windows(4).any(|text| text == b"30 s"), "{:?}", refused.body());
-    // Another caller has a separate limit. A call that gets 403 also counts.
+    // Each caller has a separate limit. A call that gets 403 also counts.
     let other = TestRequest { certificate: Some("USER"), ..DELEGATE };
     for want in [403, 403, 429] {
         assert_eq!(other.send_to(api.clone()).await.status(), want);
@@ -324,7 +321,6 @@ async fn calls_of_a_caller_are_limited_per_minute() {
     }
 }
 
-/// A mapper that fails with the same error for each address.
 struct FailingMapper(MapError);
 
 impl DistributedMapper for FailingMapper {

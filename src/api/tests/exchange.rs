@@ -91,14 +91,12 @@ impl World {
             .with_token_exchange(exchange)
     }
 
-    /// Returns a login token of `name`.
     fn jwt_of(&self, name: &str) -> String {
         let issuer = TokenIssuer::new(KEY.clone()).with_clock(self.clock.clone());
         issuer.login_token(&user(name), "security-domain").unwrap().expose().to_owned()
     }
 }
 
-/// Returns a body for `ZOWEAPPL` with this subject token, and these other parameters.
 fn form(subject: &str, more: &[(&str, &str)]) -> String {
     let mut body = format!(
         "grant_type={GRANT_TYPE}&requested_token_type={PASSTICKET}&audience=ZOWEAPPL\
@@ -118,7 +116,6 @@ fn request<'a>(certificate: Option<&'a str>, body: &'a str) -> TestRequest<'a> {
     TestRequest { url: TOKEN, certificate, content_type: Some(FORM), body, ..POST_LOGIN }
 }
 
-/// Returns the status, the OAuth error, and the number of the message.
 fn refusal(response: &Response<Bytes>) -> (u16, String, String) {
     let status = response.status().as_u16();
     let headers = response.headers();
@@ -149,7 +146,7 @@ async fn a_token_becomes_a_passticket_of_its_user() {
         let ticket = PassTicket::parse(answer["access_token"].as_str().unwrap()).unwrap();
         let key = key_profile("ZOWEAPPL");
         assert!(key.evaluate(&user(want), &ticket, world.clock.now()).is_ok());
-        // Without replay protection, a ticket of the legacy algorithm is valid for ten minutes.
+        // Without replay protection, a PassTicket of the legacy algorithm is valid for ten minutes.
         let want = json!({"access_token": ticket.expose(), "issued_token_type": PASSTICKET,
                           "token_type": "N_A", "expires_in": 600, "user_id": want});
         assert_eq!(answer, want);
@@ -371,13 +368,12 @@ async fn without_an_actor_tickets_are_issued_only_for_the_bearer_applids() {
         let response = request(certificate, body).send_to(world.exchanging(bearer())).await;
         assert_eq!(refusal(&response).1, want, "{name}");
     }
-    // If client certificates are off, the certificate does not authenticate an actor.
     let verifier = Rs256Verifier::new(KEY.verifying_key()).with_clock(world.clock.clone());
     let minimal = world.minimal.clone().with_login_token_verifier(verifier);
     let api = minimal.clone().with_token_exchange(exchange());
     let response = request(Some("AGENT"), &own).send_to(api).await;
     assert_eq!(refusal(&response).1, "invalid_client");
-    // In this API, Personal Access Tokens (PATs) are off, too.
+    // In this API, Personal Access Tokens (PATs) are also off.
     let api = minimal.with_token_exchange(bearer());
     assert_eq!(refusal(&request(None, &pat).send_to(api).await).1, "invalid_request");
 }
@@ -411,7 +407,6 @@ async fn revoked_tokens_are_refused() {
         let own = (revoked == jwt || revoked == pat).then(|| user("USER"));
         assert_eq!(record.target, own, "{body}");
     }
-    // A rule for a service revokes all PATs for this service.
     let pat = form(&world.pat("JANE", "a,b"), &[]);
     let rule = Revocation::Service { service: service("b"), up_to: Timestamp::from_secs(NOW) };
     world.store.index.record(rule).await.unwrap();
@@ -430,7 +425,7 @@ async fn exchanges_are_limited_per_minute() {
     let two = || NonZeroU32::new(2).unwrap();
     let api = world.exchanging(bearer().with_calls_per_minute(two()));
     let (user, jane) = (form(&world.jwt(), &[]), form("jane", &[]));
-    // Requests with tokens that are not valid count for the actor, too.
+    // Requests with tokens that are not valid also count for the actor.
     let wrong = form("x", &[]);
     for (body, want) in [(&user, 200), (&wrong, 400), (&jane, 429), (&wrong, 429)] {
         assert_eq!(refusal(&request(Some("AGENT"), body).send_to(api.clone()).await).0, want);
@@ -539,7 +534,7 @@ async fn forms_of_web_pages_of_other_origins_are_refused() {
 
 #[tokio::test]
 async fn an_endless_body_is_read_only_up_to_the_limit() {
-    /// A body that never ends. The value counts the bytes that were read.
+    /// A body that never ends, and counts the bytes that were read.
     struct Endless(Arc<AtomicUsize>);
 
     impl Body for Endless {

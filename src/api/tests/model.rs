@@ -11,8 +11,8 @@ const DAY_MS: u64 = 86_400_000;
 
 /// A request, or a change of the clock.
 ///
-/// `user` and `service` are indexes into [`USERS`] and [`SERVICES`]. `ago` is how long before the current time the time
-/// of a rule is, in milliseconds. `None` means that the request contains no time.
+/// `user` and `service` are indexes into [`USERS`] and [`SERVICES`]. The time of a rule is `ago` milliseconds before
+/// the current time. If `ago` is `None`, the request contains no time.
 #[derive(Clone, Debug)]
 enum Step {
     /// Advances the clock by 1 ms to 40 days.
@@ -125,7 +125,6 @@ async fn run(steps: Vec<Step>) {
                     user: *user,
                     services: services.clone(),
                     issued_at: now,
-                    // The times in a JWT are whole seconds.
                     expires_at: now / 1000 * 1000 + days * DAY_MS,
                     revoked: false,
                 });

@@ -1,4 +1,4 @@
-//! Tests of the endpoint `oidc-token/validate`.
+//! Tests of `oidc-token/validate`.
 
 use super::*;
 use crate::token::{ExternalClaims, TokenError, TokenVerifier, VerifyFuture};
@@ -6,7 +6,7 @@ use crate::token::{ExternalClaims, TokenError, TokenVerifier, VerifyFuture};
 const URL: &str = "/gateway/api/v1/auth/oidc-token/validate";
 
 /// A verifier that accepts the token `good`. The token `late` has expired. The keys for the token `down` cannot be
-/// fetched. All other tokens are tokens of the gateway.
+/// fetched. The stub checks all other tokens with the key of the gateway.
 struct StubVerifier;
 
 impl TokenVerifier for StubVerifier {
@@ -90,7 +90,6 @@ async fn options_gets_204_with_the_methods_of_the_endpoint() {
         let allow = response.headers().get("allow").map(|allow| allow.to_str().unwrap());
         assert_eq!((response.status() == 204, allow), (want.is_some(), want), "{path}");
         assert!(response.headers().contains_key("cache-control"), "{path}");
-        // A request for an endpoint that is off gets 404.
         let request = Request::options(&url).body(Full::<Bytes>::default()).unwrap();
         let response = minimal_api().oneshot(request).await.unwrap();
         let is_off = path.starts_with("access-token") || want.is_none();

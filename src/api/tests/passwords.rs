@@ -13,7 +13,6 @@ use crate::{
     token::ServiceId,
 };
 
-/// A login provider that must not be called.
 struct NeverCalled;
 
 impl LoginProvider for NeverCalled {
@@ -71,7 +70,7 @@ async fn a_token_or_a_control_character_is_never_sent_to_the_provider_as_a_passw
     let jwt = issuer.login_token(&user("USER"), "domain").unwrap().expose().to_owned();
     for password in ["zowepat_x", &jwt, "eyJh.e30.", "a\0b", "a\nb", "a\tb", "\x7f", "\u{85}"] {
         let authorization = || basic(&format!("user:{password}"));
-        // If these requests counted as failed logins, the throttle would refuse the last ones.
+        // If the throttle counted these requests, it would answer 429 to the last requests.
         for _ in 0..6 {
             assert_eq!(call_route(&api, authorization()).await, 401, "{password:?}");
             let status = log_in(&api, Some(authorization()), String::new()).await;

@@ -8,7 +8,7 @@ const AUTH: &str = "/gateway/api/v1/auth/access-token/";
 /// The expected status and message number. The number is empty if the response has no body.
 type Want = (u16, &'static str);
 
-/// Does the same as [`outcome`], but accepts an error response without a body.
+/// Like [`outcome`], but accepts an error response without a body.
 fn outcome_or_no_body(response: &Response<Bytes>) -> (u16, String) {
     let status = response.status().as_u16();
     if response.body().is_empty() {
@@ -50,7 +50,6 @@ async fn check(
     }
 }
 
-/// Revokes `token` with the revocation that `revocation` returns for it.
 fn revoke(world: &World, revocation: impl FnOnce(&Pat) -> Revocation, token: &str) {
     let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else {
         panic!("expected a PAT")
@@ -73,8 +72,7 @@ fn by_scope(pat: &Pat) -> Revocation {
     }
 }
 
-// Each of the following constants contains two expected responses: first for the profile `documented`, then for the
-// profile `zowe-v3`.
+// The expected responses: first for the profile `documented`, then for the profile `zowe-v3`.
 
 const DONE: [Want; 2] = [(200, ""), (204, "")];
 /// The response to a revoked PAT, a PAT for other services, or a login token. In the profile `zowe-v3`, the response
@@ -85,7 +83,6 @@ const EXPIRED: [Want; 2] = [(401, "ZWEAG103E"); 2];
 const UNAVAILABLE: [Want; 2] = [(503, "ZWEAG104E"); 2];
 const BAD_BODY: [Want; 2] = [(400, "ZWEAO400E"); 2];
 
-/// A function that returns the body of a request.
 type Body = fn(&World) -> String;
 
 #[tokio::test]
@@ -277,8 +274,8 @@ async fn rules_and_evict_authenticate_and_authorize() {
     let certificate = |name| (None, Some(name));
     let jwt = Some(format!("Bearer {}", World::new().jwt()));
     let pat = Some(format!("Bearer {}", World::new().pat("ADMIN", "a")));
-    // The last column contains the responses to three requests. These requests create a rule for the caller's own
-    // tokens, create a rule for tokens of other users, and call `evict`.
+    // The last column contains three responses: to a rule for the caller's own tokens, to a rule for tokens of other
+    // users, and to `evict`.
     let cases = [
         ("ADMIN", (as_user("admin"), None), [DONE, DONE, EVICTED]),
         ("READER", (as_user("reader"), None), [DONE, DONE, EVICT_REFUSED]),
@@ -319,7 +316,7 @@ async fn rules_and_evict_authenticate_and_authorize() {
     }
 }
 
-/// The gateway issues a PAT while its clock is an hour ahead. A rule with the current time must also revoke this PAT.
+/// While its clock is an hour ahead, the gateway issues a PAT. A rule with the current time must also revoke this PAT.
 #[tokio::test]
 async fn rules_with_the_current_time_revoke_a_pat_with_an_issue_time_in_the_future() {
     let admin = basic("admin:validPassword");
@@ -365,8 +362,8 @@ async fn rules_with_the_current_time_revoke_a_pat_with_an_issue_time_in_the_futu
     }
 }
 
-/// A rule with the current time can revoke only registered PATs. So the gateway does not issue a PAT that it
-/// cannot register.
+/// A rule with the current time revokes a PAT with an issue time in the future only if the PAT is registered. So the
+/// gateway does not issue a PAT that it cannot register.
 #[tokio::test]
 async fn generate_gets_503_if_the_pat_cannot_be_registered() {
     let world = World::new();
@@ -409,8 +406,8 @@ async fn generate_gets_429_if_the_user_has_too_many_tokens() {
 #[tokio::test]
 async fn rules_check_the_body() {
     const BAD: [Want; 2] = [(400, "ZWEAT607E"); 2];
-    // Each case contains a body, and the responses to three requests with this body. These requests create a rule for
-    // the caller's own tokens, a rule for a user, and a rule for a service.
+    // Each case contains a body and three responses: to a rule for the caller's own tokens, for a user, and for a
+    // service.
     for (body, own, by_user, by_scope) in [
         (RULE, DONE, DONE, DONE),
         ("", DONE, BAD, BAD),
@@ -464,7 +461,7 @@ async fn a_rule_revokes_only_what_it_names() {
     ] {
         let new_world = World::new();
         let url = format!("{AUTH}{path}");
-        // `revoke/tokens` revokes the tokens of the caller, so `USER` must be the caller.
+        // `revoke/tokens` revokes the tokens of the caller.
         let user = if path == "revoke/tokens" { "user" } else { "admin" };
         let caller = basic(&format!("{user}:validPassword"));
         let rule = TestRequest {

@@ -5,7 +5,6 @@ use super::*;
 const AUTH: &str = "/gateway/api/v1/auth/";
 const PASSWORD: &str = "Basic user:validPassword";
 
-/// A world, and the auth API with the registry.
 struct Tokens {
     world: World,
     api: AuthApi,
@@ -44,7 +43,6 @@ impl Tokens {
         (status, serde_json::from_slice(response.body()).unwrap_or_default())
     }
 
-    /// Issues a token with this name, and returns it with its id.
     async fn generate(&self, user: &str, name: &str) -> (String, String) {
         let body = json!({ "scopes": ["a"], "name": name, "validity": 2 }).to_string();
         let authorization = basic(&format!("{user}:validPassword"));
@@ -121,7 +119,7 @@ async fn users_list_rename_and_revoke_their_tokens() {
         assert_eq!((status, number(&error)), (400, "ZWEAO400E"), "{body}");
     }
 
-    // For the id of another user's token, the answer is the same as for an id that does not exist.
+    // The answer does not reveal that another user has a token with this id.
     let unknown = "0".repeat(32);
     for id in [&other, &unknown, "x", &first.to_uppercase()] {
         let path = format!("access-tokens/{id}");
@@ -178,12 +176,11 @@ async fn administrators_see_and_revoke_the_tokens_of_others() {
     let of_user = format!("{path}?user=user");
     assert_eq!(tokens.call("GET", &path, reader, "").await.0, 404);
     assert_eq!(tokens.call("GET", &of_user, reader, "").await.0, 200);
-    // An administrator cannot rotate a token of another user, because the administrator would get the new token.
+    // An administrator cannot rotate a token of another user: the response would contain the new token.
     let rotate = format!("{path}/rotate?user=user");
     assert_eq!(tokens.call("POST", &rotate, reader, "").await.0, 404);
     assert_eq!(tokens.call("DELETE", &of_user, reader, "").await.0, 204);
     assert_eq!(tokens.state(&id).await, "revoked");
-    // A user needs no permission for the user's own tokens.
     assert_eq!(tokens.names("access-tokens?user=USER", PASSWORD).await, ["one"]);
     for path in
         ["access-tokens?all=true", "access-tokens?user=admin", &format!("{path}?user=admin")]
@@ -227,8 +224,7 @@ async fn permissions_lists_the_tasks_that_the_caller_may_do() {
         let (status, _) = tokens.call(method, &path, "Basic safdown:validPassword", "").await;
         assert_eq!(status, 503, "{path}");
     }
-    // The answer contains the number of removed rules. The rule below is so old that all tokens that it revokes have
-    // expired. So this rule is removed.
+    // All tokens that this rule revokes have expired, so the rule is removed.
     let rule = "access-tokens?service=a&upTo=2020-01-15T08:00:00Z";
     assert_eq!(tokens.call("DELETE", rule, "Basic admin:validPassword", "").await.0, 204);
     let (_, body) =
@@ -297,7 +293,7 @@ async fn a_pat_is_a_credential_only_for_the_endpoints_self() {
             assert_eq!((status, number(&error)), (401, want), "{authorization}");
         }
     }
-    // If the registry has no entry for the token of the request, the endpoint adds one.
+    // If the registry has no entry for the token, the endpoint adds one.
     let unknown = format!("Bearer {}", tokens.world.pat("user", "b"));
     let (status, entry) = tokens.call("GET", "access-tokens/self", &unknown, "").await;
     assert_eq!((status, &entry["name"]), (200, &Value::Null));
@@ -435,7 +431,6 @@ async fn generate_takes_a_name_and_an_expiry_time() {
             assert_eq!(number(&error), "ZWEAT605E");
         }
     }
-    // Without a registry, a token has no name.
     let without = Tokens { api: tokens.world.api(Compatibility::Documented), ..tokens };
     let body = r#"{"scopes":["a"],"name":"x"}"#;
     assert_eq!(without.call("POST", "access-token/generate", PASSWORD, body).await.0, 400);

@@ -1,4 +1,4 @@
-//! Tests of the login throttle, which delays logins after wrong passwords. The tests send HTTP requests.
+//! Tests of the login throttle with HTTP requests.
 
 use super::*;
 use crate::connection::{ConnectionInfo, Protocol};
@@ -26,7 +26,7 @@ async fn guesses_are_throttled_and_the_right_password_works_after_the_wait() {
     assert_eq!(wait(&right.send_to(api.clone()).await), 1);
     let generate = TestRequest { authorization: Some(&good), ..POST_GENERATE };
     assert_eq!(wait(&generate.send_to(api.clone()).await), 1);
-    // The wait affects neither other users nor logins with a certificate.
+    // Other users, and logins with a certificate, do not wait.
     let other = basic("other:validPassword");
     let other = TestRequest { authorization: Some(&other), ..POST_LOGIN };
     assert_eq!(outcome(&other.send_to(api.clone()).await).0, 204);
@@ -41,7 +41,6 @@ async fn guesses_are_throttled_and_the_right_password_works_after_the_wait() {
     assert_eq!(wait(&guess.send_to(api.clone()).await), 1);
     world.clock.advance(Duration::from_millis(500));
     assert_eq!(outcome(&right.send_to(api.clone()).await).0, 204);
-    // The right password has cleared the failures.
     for _ in 0..5 {
         assert_eq!(outcome(&guess.send_to(api.clone()).await).0, 401);
     }
@@ -65,7 +64,6 @@ async fn retry_after_is_at_most_10_s_and_the_message_contains_the_whole_wait() {
         let wrong = basic("user:wrong");
         let guess = TestRequest { authorization: Some(&wrong), ..POST_LOGIN };
         let mut refused = None;
-        // The wait doubles with each failure.
         for _ in 0..24 {
             let response = guess.send_to(api.clone()).await;
             if response.status() == 429 {
@@ -82,7 +80,6 @@ async fn retry_after_is_at_most_10_s_and_the_message_contains_the_whole_wait() {
     }
 }
 
-/// Sends a login with these credentials from `address`. Returns the status.
 async fn log_in_from(api: &AuthApi, address: &str, credentials: &str) -> u16 {
     let peer = format!("{address}:50000").parse().unwrap();
     let connection = ConnectionInfo::new(peer, peer, Protocol::Https);
@@ -108,7 +105,7 @@ async fn attackers_elsewhere_do_not_lock_a_user_out() {
         assert_eq!(log_in_from(&api, "192.0.2.77", "user:validPassword").await, 204, "{second}");
         world.clock.advance(Duration::from_millis(400));
     }
-    // The attackers must wait. The user must also wait, but only in a network from which the user has never logged in.
+    // The attackers must wait. In a network from which the user has never logged in, the user must also wait.
     assert_eq!(log_in_from(&api, "10.9.9.9", "user:validPassword").await, 429);
 }
 

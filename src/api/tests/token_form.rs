@@ -8,7 +8,6 @@ use crate::api::exchange_request::{GRANT_TYPE, PASSTICKET};
 
 const AUTH: &str = "/gateway/api/v1/auth/";
 
-/// Sends a request, and returns its status, its headers and its body.
 async fn send(
     api: AuthApi,
     method: &str,
@@ -33,7 +32,7 @@ fn forms(world: &World) -> [String; 2] {
     [jwt.to_owned(), pat.expose().to_owned()]
 }
 
-/// Returns texts with the prefix and a valid JWT. Their checksum is missing or wrong.
+/// Returns texts with the prefix and a valid JWT, but with a missing or wrong checksum.
 fn wrong_checksums(world: &World) -> [String; 3] {
     let [jwt, prefixed] = forms(world);
     [format!("zowepat_{jwt}"), format!("zowepat_{jwt}.00000000"), format!("{prefixed} ")]
@@ -47,7 +46,7 @@ fn exchanging(world: &World) -> AuthApi {
     world.api_with_registry().with_token_exchange(exchange)
 }
 
-/// The endpoints that take a PAT: the method, the path, the header and the body with the token.
+/// The requests with a PAT: the method, the path, the headers and the body.
 fn calls(token: &str) -> Vec<(&'static str, &'static str, Vec<(&'static str, String)>, String)> {
     let in_body = json!({"token": token, "serviceId": "a"}).to_string();
     let form = format!(
@@ -98,14 +97,13 @@ async fn each_endpoint_accepts_both_forms_and_refuses_a_wrong_checksum() {
                 continue;
             }
             let name = format!("{} {} {:?}", request.0, request.1, request.2);
-            // The token exchange answers as RFC 6749 requires.
+            // RFC 6749 requires 400 for the token exchange.
             let want = if request.1 == "token" { 400 } else { 401 };
             let response = call(&world, request).await;
             assert_eq!(response.status(), want, "{name} {wrong}");
             assert!(!response.headers().contains_key("x-zowe-token-expires"));
         }
     }
-    // The message says that the checksum is wrong.
     let body = json!({"token": wrong_checksums(&world)[0], "serviceId": "a"}).to_string();
     let response = send(exchanging(&world), "POST", "access-token/validate", &[], &body).await;
     let content = content(&response);
@@ -133,7 +131,7 @@ async fn a_password_with_the_prefix_is_never_tried() {
     let forms = forms(&world);
     for password in ["zowepat_x", &forms[0], &forms[1], &wrong_checksums(&world)[0]] {
         let authorization = basic(&format!("user:{password}"));
-        // If these requests counted as failed logins, the throttle would answer 429 to the last ones.
+        // If the throttle counted these requests, it would answer 429 to the last requests.
         for _ in 0..10 {
             let headers = [("authorization", authorization.as_str())];
             let api = world.minimal.clone();
@@ -143,7 +141,6 @@ async fn a_password_with_the_prefix_is_never_tried() {
     }
 }
 
-/// An auth API whose new PATs have the prefix.
 fn prefixing(world: &World) -> AuthApi {
     let issuer = TokenIssuer::new(KEY.clone()).with_clock(world.clock.clone()).with_pat_prefix();
     let verifier = Rs256Verifier::new(KEY.verifying_key()).with_clock(world.clock.clone());
@@ -190,7 +187,7 @@ async fn new_tokens_have_the_prefix_if_it_is_on_and_their_entry_is_found_by_both
     let list: Value = serde_json::from_slice(list.body()).unwrap();
     assert_eq!(list["tokens"].as_array().unwrap().len(), 2);
 
-    // The new token of a rotation has the prefix, even if the old token has none.
+    // A rotated token has the prefix, even if the old token has none.
     let bearer = format!("Bearer {}", forms(&world)[0]);
     let headers = [("authorization", bearer.as_str())];
     let new = send(prefixing(&world), "POST", "access-tokens/self/rotate", &headers, "").await;
@@ -300,7 +297,6 @@ async fn validate_tells_the_holder_the_reason_in_json_only() {
                         response.headers().get("www-authenticate").cloned()
                     };
                     assert_eq!(www_authenticate(&plain), www_authenticate(&in_json), "{name}");
-                    // The audit records of both requests have the same reason.
                     let records = world.collected.take();
                     assert_eq!(records.len(), 2, "{name}");
                     assert_eq!(records[0].reason, records[1].reason, "{name}");

@@ -136,7 +136,6 @@ async fn refresh_and_ticket_check_the_certificate_first() {
             let response = request.send_to(world.api(Compatibility::ZoweV3)).await;
             assert_eq!((response.status().as_u16(), response.body().len()), (403, 0));
         }
-        // If client certificates are off, the endpoints ignore the certificate.
         let request =
             TestRequest { authorization: Some(&token), certificate: Some("USER"), ..request };
         let response = request.send_to(world.minimal.clone().with_token_refresh()).await;
@@ -211,7 +210,6 @@ async fn public_keys_need_no_credential() {
     }
 }
 
-/// The list `all` contains each key once, and begins with the signing key.
 #[tokio::test]
 async fn all_lists_every_key_and_current_lists_only_the_signing_key() {
     let new = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
@@ -294,8 +292,8 @@ async fn a_new_password_is_set_or_the_login_fails() {
     };
     let good = basic("user:validPassword");
     let good = Some(good.as_str());
-    // The last two columns contain the responses with a provider that supports password changes, and with a provider
-    // that does not.
+    // The last two columns contain the response if the provider supports password changes, and the response if it does
+    // not.
     for (authorization, body, changed, unsupported) in [
         (None, body("validPassword", "new"), (204, ""), (400, "ZWEAG121E")),
         (None, body("wrong", "new"), (401, "ZWEAG120E"), (400, "ZWEAG121E")),

@@ -1,5 +1,5 @@
-//! Records that a node has applied survive `kill -9`. The file of the node contains a position in the log, and all
-//! records up to this position.
+//! Records that a node has applied survive `kill -9`: the file of the node has all records up to the position that it
+//! contains.
 //!
 //! The test starts this program again as a child process. The child applies batches of records, and prints the number
 //! of each batch that is applied. The test kills the child, opens the file, and checks the batches. It repeats this
@@ -61,7 +61,7 @@ fn position(number: u64) -> Followed {
     Followed { term: Term::new("term"), position: LogPosition::new(number, 0) }
 }
 
-/// Runs in the child process. Without the environment variable [`DIRECTORY`], this function does nothing.
+/// Runs in the child process. Does nothing without the environment variable [`DIRECTORY`].
 #[test]
 fn child() {
     let Some(directory) = env::var_os(DIRECTORY) else { return };

@@ -73,7 +73,6 @@ const BY_TOKEN: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::Toke
 const BY_USER: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::UserRule));
 const BY_SERVICE: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::ServiceRule));
 
-/// A node with a file.
 struct Node {
     _directory: TempDir,
     path: PathBuf,
@@ -105,7 +104,7 @@ impl Node {
         block_on(NodeMemory::apply(self.store(), records.to_vec(), None)).unwrap()
     }
 
-    /// Returns all records. Reads them in parts of at most `limit` records.
+    /// Returns all records, read in parts of at most `limit` records.
     fn export(&self, limit: usize) -> Vec<Record> {
         let mut records: Vec<Record> = Vec::new();
         loop {
@@ -181,7 +180,6 @@ fn a_file_without_tokens_adopts_the_salt_of_another_node() {
     let records = one.write(token(&revoked));
     assert!(matches!(records[..], [Record::Salt(_), Record::Revocation(_)]), "{records:?}");
     assert!(!one.store().is_empty());
-    // A rule needs no salt.
     two.write(NodeWrite::Revocation(user("two", NOW)));
     two.apply(&records);
     assert_eq!(check(two.store(), &revoked), BY_TOKEN);
@@ -201,7 +199,7 @@ fn a_file_without_tokens_adopts_the_salt_of_another_node() {
     }
 }
 
-/// Node two has adopted the salt of node one. It still uses this salt after all revocations of node one have expired.
+/// Node two uses the salt of node one, even after all revocations of node one have expired.
 #[test]
 fn a_salt_that_other_nodes_use_is_not_replaced() {
     for is_same_batch in [false, true] {
@@ -220,7 +218,7 @@ fn a_salt_that_other_nodes_use_is_not_replaced() {
             one.apply(&[of_three, of_two].concat());
         } else {
             one.apply(&of_three);
-            // The record of the salt is left out, because the log contains each salt only once.
+            // The log contains the salt of node two only once.
             one.apply(&of_two[1..]);
         }
         assert_eq!(check(one.store(), &revoked), BY_TOKEN);
@@ -255,7 +253,6 @@ fn the_number_of_salts_is_limited() {
     let error = block_on(NodeMemory::apply(node.store(), records, Some(followed(1)))).unwrap_err();
     assert!(matches!(error, StoreError::TooManySalts { limit: 16, .. }), "{error}");
     assert_eq!(NodeMemory::followed(node.store()), None);
-    // The known salts and other writes still work.
     node.apply(&[Record::Salt([15; SALT_LEN]), Record::Revocation(user("two", NOW))]);
     assert_eq!(check(node.store(), &pat("two", "a", NOW)), BY_USER);
     assert_eq!(check(node.store(), &revoked), BY_TOKEN);
@@ -279,8 +276,8 @@ fn a_rule_of_now_revokes_pats_of_all_nodes_in_the_order_of_the_log() {
     };
     assert!(matches!(missed, Revocation::Token { .. }));
     assert_eq!((check(two.store(), &ahead), check(two.store(), &of_service)), (BY_TOKEN, Ok(())));
-    // If only the rule arrives, node one finds the PAT itself, and returns the revocation of this PAT. Node one returns
-    // the revocation even if it already has it, because the revocation may not be published yet.
+    // If only the rule arrives, node one finds the PAT itself, and returns the revocation of this PAT. If the
+    // revocation arrives before the rule, node one also returns it, because the revocation may not be published yet.
     let rule = [Record::RuleOfNow(user("USER", NOW))];
     assert_eq!(one.apply(&rule), [Record::Revocation(missed.clone())]);
     assert_eq!(check(one.store(), &ahead), BY_TOKEN);
@@ -353,7 +350,7 @@ fn a_suspended_store_follows_the_salts_of_the_process_that_has_the_file() {
     two.write(NodeWrite::Revocation(user("user", NOW)));
     let first = pat("one", "a", NOW);
     let mut batches = vec![one.write(token(&first))];
-    // In the second round, the file already uses its salt, and a node with another salt joins.
+    // The second batch has the salt of another node.
     let other = Node::new();
     let second = pat("other", "a", NOW);
     batches.push(other.write(token(&second)));
@@ -370,7 +367,6 @@ fn a_suspended_store_follows_the_salts_of_the_process_that_has_the_file() {
         block_on(NodeMemory::apply(&new, batch, Some(followed(1)))).unwrap();
         for _ in 0..2 {
             let next = block_on(std::future::poll_fn(|cx| feed.poll_next(cx))).unwrap();
-            // The other process receives text.
             old.apply_followed(&next.to_string().parse().unwrap());
         }
         assert_eq!(check(&old, &pat), BY_TOKEN);
@@ -532,7 +528,6 @@ proptest! {
     }
 }
 
-/// Makes a change, and returns its records.
 fn change(node: &Node, change: AccessTokenChange, now: u64) -> (AccessTokenOutcome, Vec<Record>) {
     block_on(NodeMemory::change(node.store(), change, at(now))).unwrap()
 }
@@ -608,7 +603,7 @@ fn nodes_share_entries_and_merge_concurrent_changes() {
     assert_eq!(entries(&all), entries(&of_two));
     assert_eq!(entries(&all).len(), 1);
 
-    // A revocation by id on one node revokes the token on the other.
+    // If one node revokes the token by its id, the other node refuses the token.
     let revoke = AccessTokenChange::Revoke { user: token.user, id: token.id };
     let (_, records) = change(&two, revoke, NOW + 2);
     one.apply(&records);
@@ -627,7 +622,7 @@ fn concurrent_rotations_on_two_nodes_revoke_the_old_token_on_both() {
     for node in [&one, &two] {
         assert_eq!(check(node.store(), &old), BY_TOKEN);
         assert_eq!(entry(node, &old).unwrap().state, AccessTokenState::Revoked);
-        // Both new tokens belong to the family of the old one.
+        // Both new tokens belong to the family of the old token.
         let misuse = AccessTokenChange::Misuse { pat: (&old).into() };
         let (outcome, records) = change(node, misuse, NOW + 1);
         let revoked = if std::ptr::eq(node, &one) { 2 } else { 0 };

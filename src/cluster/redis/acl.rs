@@ -2,7 +2,7 @@
 
 use super::settings::SiteName;
 
-/// The commands that a node needs permission for. The scripts of the node call some of these commands.
+/// The commands for which a node needs the permission. Some of these commands occur only in the scripts of the node.
 /// [`inspect`](super::RedisPlace::inspect) also sends `MEMORY USAGE` and `CONFIG GET`, but works without the
 /// permissions for these two commands.
 const COMMANDS: &[&str] = &[

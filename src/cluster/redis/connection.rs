@@ -23,7 +23,6 @@ use super::{
     tls::RedisTls,
 };
 
-/// The user, the password and the TLS settings of a connection.
 #[derive(Clone, Copy)]
 pub(super) struct Login<'a> {
     pub(super) user: Option<&'a str>,
@@ -50,7 +49,7 @@ impl Connection {
         let (socket, answer_bytes) = Socket::connect(endpoint, login.tls)
             .await
             .map_err(|error| Failure::unreachable(place, &format!("{endpoint}: {error}")))?;
-        // The crate `redis` accepts the password only as UTF-8. So this function sends the command `AUTH` itself.
+        // The crate `redis` accepts only passwords in UTF-8. So this function sends the command `AUTH` itself.
         let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
         // Each call has its own time limit.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
@@ -86,14 +85,14 @@ impl Connection {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Sends a command. The caller must limit the time.
+    /// The caller must limit the time.
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, RedisError> {
         let value = command.query_async(&mut self.calls.clone()).await;
         self.answer_bytes.answer_is_complete();
         value
     }
 
-    /// Runs a script. The caller must limit the time.
+    /// The caller must limit the time.
     pub(super) async fn run(
         &self,
         script: &Script,

@@ -27,7 +27,7 @@ use crate::{
 /// The maximum number of entries in one answer of the log.
 const MAX_ENTRIES: usize = 1000;
 
-/// Returns about how many records the script `image` or `evict` reads in one call. This number is smaller for PATs,
+/// Returns about how many records the script `image` or `evict` reads in one call. For PATs, it reads fewer records,
 /// because the record of a PAT can have thousands of services.
 fn image_part(kind: RecordKind) -> u16 {
     match kind {
@@ -44,9 +44,9 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Records are removed when they have not been needed for this time. So a record is removed too early only if both the
-/// clock of the node and the clock of Redis are ahead by more than this time. Even then, a node whose clock is right
-/// keeps its copy.
+/// Records are removed when they have not been needed for this time. The script `evict` uses the earlier of the node's
+/// time and Redis's time. So a record is removed too early only if both clocks are ahead by more than this time. Even
+/// then, a node whose clock is right keeps its copy.
 const EVICTION_MARGIN: Duration = DAY.saturating_mul(7);
 
 /// Makes the script `$name`. The parts that the script uses come before its own code.
@@ -59,7 +59,6 @@ macro_rules! script {
 static JOIN: Script = script!("join", "last");
 static PUBLISH: Script = script!("publish", "term", "last");
 static FOLLOW: Script = script!("follow", "term", "last");
-/// Only checks the term.
 static TERM: Script = Script::new("term", include_str!("term.lua"));
 static IMAGE: Script = script!("image", "term");
 static RENEW: Script = script!("renew", "term", "last", "leases_of");
@@ -93,7 +92,6 @@ impl TermParts {
 }
 
 impl RedisPlace {
-    /// Returns the keys of the site.
     pub(crate) fn keys(&self) -> SiteKeys<'_> {
         SiteKeys(&self.shared.settings.site)
     }
@@ -115,8 +113,8 @@ impl RedisPlace {
         })
     }
 
-    /// Reads a part of the image, for a kind of records whose values are short. This function calls `HSCAN` directly.
-    /// A script would need many times as long, because a script copies each value twice.
+    /// Reads a part of the image, for a kind of records whose values are short. Calls `HSCAN` directly: a script would
+    /// take many times as long, because it copies each value twice.
     fn scan_in_term(&self, kind: RecordKind, term: &Term, cursor: u64) -> CoordinatorFuture<Value> {
         let (shared, term) = (self.shared.clone(), TermParts::read(term));
         let keys = vec![self.keys().epoch()];
@@ -234,8 +232,8 @@ impl Coordinator for RedisPlace {
         let wait = wait.clamp(Duration::from_millis(1), MAX_WAIT);
         let after_text = after.to_string();
         let mut waiting = redis::cmd("XREAD");
-        // This `XREAD` only waits for an entry. Its answer is not used, because it does not say whether the term is
-        // still current.
+        // This `XREAD` only waits for an entry. Its answer does not say whether the term is still current, so the
+        // script reads the entries again.
         waiting.arg("COUNT").arg(1).arg("BLOCK").arg(wait.as_millis().to_string());
         waiting.arg("STREAMS").arg(self.keys().log()).arg(&after_text);
         let keys = vec![self.keys().epoch(), self.keys().log()];
@@ -260,7 +258,7 @@ impl Coordinator for RedisPlace {
                 if !is_empty || after > following.last {
                     return Ok(following);
                 }
-                // Both commands are sent at the same time. Redis runs the script when `XREAD` has ended.
+                // Redis runs the script when `XREAD` has ended.
                 let (waited, answer) = tokio::join!(primary.connection.command(&waiting), follow());
                 read(&waited.and(answer).map_err(failure)?)
             };
@@ -366,8 +364,8 @@ fn needed_for(kind: RecordKind) -> Option<Duration> {
     }
 }
 
-/// Splits a cursor, such as `t:5`, into the kind of records and the cursor of Redis. Returns the start of the first
-/// kind if `cursor` is `None`, and returns `None` if the text is not a cursor. The kinds are read one after the other.
+/// Splits a cursor, such as `t:5`, into the kind of records and the cursor of Redis. If `cursor` is `None`, returns the
+/// start of the first kind. Returns `None` if the text is not a cursor.
 fn read_cursor(cursor: Option<ImageCursor>) -> Option<(RecordKind, u64)> {
     let Some(ImageCursor(text)) = cursor else { return Some((RecordKind::ALL[0], 0)) };
     let (letter, cursor) = text.split_once(':')?;

@@ -9,11 +9,10 @@ use crate::cluster::coordinator::CoordinatorError;
 /// The maximum length of a text of Redis in an error.
 const MAX_TEXT: usize = 200;
 
-/// An error of a call, and what to do with the connection.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) error: CoordinatorError,
-    /// Whether the call could succeed over another connection, perhaps to another server.
+    /// Whether the call can succeed over another connection, perhaps to another server.
     pub(super) is_of_connection: bool,
 }
 
@@ -30,7 +29,6 @@ impl Failure {
         Self { error, is_of_connection: true }
     }
 
-    /// Converts an error that Redis has answered, or an error of the connection.
     pub(super) fn new(place: &Arc<str>, error: &RedisError) -> Self {
         let (place, reason) = (place.clone(), |text: &str| Arc::<str>::from(text));
         let detail = text_of(error.detail().unwrap_or_default().as_bytes());
@@ -120,7 +118,6 @@ fn refused(place: Arc<str>, reason: &str) -> CoordinatorError {
     CoordinatorError::Refused { place, reason: reason.into() }
 }
 
-/// Returns a text that names the missing permission.
 fn permission(detail: &str) -> String {
     let command = detail.split('\'').nth(1).filter(|_| detail.contains("run the '"));
     let what = match command {
@@ -147,7 +144,6 @@ pub(super) fn text_of(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// Returns the error for an answer of Redis.
     fn failure(answer: &str) -> Failure {
         let answer = redis::parse_redis_value(format!("-{answer}\r\n").as_bytes()).unwrap();
         let error = answer.extract_error().unwrap_err();

@@ -21,8 +21,8 @@ use crate::{
 /// The lowest version that supports all needed commands. `XRANGE` with an exclusive start is new in 6.2.
 const MIN_VERSION: (u32, u32) = (6, 2);
 
-/// The maximum value of `min-replicas-max-lag` in seconds. After a primary has lost its replicas, it accepts writes for
-/// `min-replicas-max-lag` seconds.
+/// The maximum value of `min-replicas-max-lag`: the seconds for which a primary accepts writes after it has lost its
+/// replicas.
 const MAX_LAG: u64 = 2;
 
 /// Before Sentinel replaces a primary, it must wait for `min-replicas-max-lag` plus this number of seconds. The primary
@@ -58,7 +58,7 @@ pub struct Inspection {
     pub findings: Vec<Finding>,
 }
 
-/// Whether a [`Finding`] must be corrected.
+/// The severity of a [`Finding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// Revocations can be lost, or calls will fail.
@@ -69,7 +69,8 @@ pub enum Severity {
     NotKnown,
 }
 
-/// Something that must be changed or checked in Redis. `Display` gives the problem and the remedy.
+/// A problem of the setup of Redis, or a setting that could not be checked. `Display` writes the problem and the
+/// remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
@@ -78,9 +79,9 @@ pub enum Finding {
     /// Redis removes keys when its memory is full.
     Evicts(String),
     /// There are replicas or Sentinels, but `min-replicas-to-write` or `min-replicas-max-lag` is 0. So a primary that
-    /// loses its replicas would still accept writes.
+    /// has lost its replicas still accepts writes.
     WritesWithoutReplica,
-    /// A primary that has lost some of its replicas would accept writes, although one of the lost replicas may already
+    /// A primary that has lost some of its replicas still accepts writes, although one of the lost replicas may already
     /// be the new primary.
     WritesWithSomeReplicas {
         /// `min-replicas-to-write`.
@@ -103,7 +104,7 @@ pub enum Finding {
     ClockDiffers(i64),
     /// The node has no password for Redis.
     NoPassword,
-    /// A setting or a value could not be read, in most cases because the node's Redis user may not run the command.
+    /// A setting or a value could not be read. In most cases, the node's Redis user may not run the command.
     NotKnown {
         /// The name of the setting or value that is not known.
         what: &'static str,
@@ -113,7 +114,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// Returns how severe the finding is.
+    /// Returns the severity.
     pub fn severity(&self) -> Severity {
         match self {
             Self::OldVersion(_)
@@ -385,8 +386,8 @@ mod tests {
         let early = |down_after, at_least| Finding::EarlyFailover { down_after, at_least };
         assert_eq!(wrong(|it| it.lag = Some(10)), [Finding::LongLag(10), early(5000, 13_000)]);
         assert_eq!(wrong(|it| it.down_after = Some(4999)), [early(4999, 5000)]);
-        // The first argument is `min-replicas-to-write`. The second argument is the number of connected replicas. If a
-        // Sentinel knows more replicas, the second argument is the number that the Sentinel knows.
+        // The arguments are `min-replicas-to-write` and the number of replicas: the connected replicas, or those that a
+        // Sentinel knows, if there are more.
         let some = |needed, replicas| Finding::WritesWithSomeReplicas { needed, replicas };
         assert_eq!(wrong(|it| it.replicas_at_sentinel = Some(2)), [some(1, 2)]);
         let three = Inspection { replicas: 3, ..inspection() };

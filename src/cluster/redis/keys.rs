@@ -38,8 +38,8 @@ impl SiteKeys<'_> {
         self.key("leases")
     }
 
-    /// Returns the key that the script `leases` writes before it reads the leases. Because of the write, a server that
-    /// may not write refuses the script.
+    /// Returns the key that the script `leases` writes before it reads the leases. So a server that accepts no writes
+    /// refuses the script.
     pub(super) fn asked(&self) -> Vec<u8> {
         self.key("asked")
     }

@@ -44,13 +44,13 @@ pub struct RedisLoginFailures {
 }
 
 impl RedisLoginFailures {
-    /// Creates counts in `place`.
+    /// Creates a handle to the counts in `place`.
     pub fn new(place: RedisPlace) -> Self {
         Self { place, nodes: Arc::new(AtomicU32::new(1)) }
     }
 
-    /// Sets the number of nodes of the site. While Redis cannot be reached, each node divides the number of free
-    /// failures by this number.
+    /// Sets the number of nodes of the site. While Redis cannot be reached, each node divides the number of failures
+    /// that cause no wait by this number.
     pub fn set_nodes(&self, nodes: NonZeroU32) {
         self.nodes.store(nodes.get(), Ordering::Relaxed);
     }
@@ -120,7 +120,7 @@ impl SharedLoginFailures for RedisLoginFailures {
             AttemptResult::Succeeded => "succeeded",
             AttemptResult::Failed => "failed",
             AttemptResult::Withdrawn if claimed => "withdrawn",
-            // The attempt was not counted in advance, so there is nothing to withdraw.
+            // The attempt was not counted in advance.
             AttemptResult::Withdrawn => return,
         };
         let time = |time: Option<u64>| time.map(|time| time.to_string()).unwrap_or_default();
@@ -131,8 +131,8 @@ impl SharedLoginFailures for RedisLoginFailures {
             FORGIVEN_A_DAY.to_string(),
         ];
         let call = self.invoke(operation, attempt, &more);
-        // The number of these tasks is limited, because each task belongs to a login that was allowed to run, or to the
-        // connection of a client.
+        // The number of these tasks is limited: each task belongs to a login that has a turn, or to the connection of a
+        // client.
         tokio::spawn(async move {
             if let Err(error) = call.await {
                 log_limited!(warn, "login result not shared", { %error }, "the result of a login could not be shared with the other nodes");

@@ -1,9 +1,9 @@
 //! Redis as the place in which nodes share data. Sentinel is a program of Redis that watches a primary and its
 //! replicas, and makes a replica the new primary if the primary fails.
 //!
-//! Only this module uses the crate `redis`. The crate parses the protocol of Redis. This module does TLS, Sentinel and
-//! new connections itself, for two reasons. The TLS of the crate uses the default cryptography provider of the process.
-//! The Sentinel client of the crate opens its own connections.
+//! Only this module uses the crate `redis`, which parses the protocol of Redis. This module does TLS, Sentinel and new
+//! connections itself: the TLS of the crate uses the default cryptography provider of the process, and the Sentinel
+//! client of the crate opens its own connections.
 
 mod acl;
 mod connection;
