@@ -31,9 +31,9 @@ const FOLLOW: Duration = Duration::from_millis(500);
 /// limit.
 const MAX_PUBLISHED_BYTES: usize = 1024 * 1024;
 
-/// The memory stores about this number of bytes of the image in one commit. Large commits are cheaper: the memory is a
-/// file, and the fingerprints of tokens are spread over all its pages. So each commit writes most pages of this file
-/// again.
+/// The memory stores about this number of bytes of the image in one commit. The memory is a file. Each commit writes
+/// most pages of this file again, because the fingerprints of tokens are spread over all pages. So a few large commits
+/// cost less than many small ones.
 const MAX_APPLIED_BYTES: usize = 16 * 1024 * 1024;
 
 /// If a node does not renew its lease for this number of lease times, the other nodes remove its lease record.

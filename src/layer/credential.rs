@@ -173,7 +173,7 @@ impl BasicUser {
 pub(super) struct Accepted {
     /// Tokens in the places that accept only a PAT, and PATs as the password of `Authorization: Basic`.
     pub(super) pats: bool,
-    /// Each `Authorization: Basic`. Also selects a PAT as the password, even if `pats` is `false`.
+    /// Each `Authorization: Basic`, even with a PAT as the password.
     pub(super) passwords: bool,
 }
 
