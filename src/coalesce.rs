@@ -1,7 +1,6 @@
-//! Joins the small slices of a vectored write into one plain write.
-//!
-//! hyper passes the head of a message and its body as two slices. A vectored write takes the kernel longer than a plain
-//! write (`benches/choices.md`). So small slices are first copied into one buffer.
+//! Copies the small slices of a vectored write into one buffer, and writes this buffer. hyper passes the head of a
+//! message and its body as two slices. For small slices, a vectored write takes longer than a copy and a plain write
+//! (`benches/choices.md`).
 
 use std::{
     cell::RefCell,
@@ -16,17 +15,17 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// If all slices together have more bytes than this, a vectored write costs less than copying the slices.
+/// If the slices together have more bytes than this, they are not copied: a vectored write is then faster.
 const MAX_COPY: usize = 4096;
 
-/// Wraps the connection `T`, and joins the small slices of its vectored writes.
+/// Wraps the connection `T`.
 #[derive(Debug)]
 pub(crate) struct CoalesceWrites<T> {
     io: T,
     progress: Option<Arc<WriteProgress>>,
 }
 
-/// Records whether the peer accepts the bytes that are written. hyper does not report this.
+/// Records whether the peer accepts bytes. hyper does not report this.
 #[derive(Debug, Default)]
 pub(crate) struct WriteProgress {
     is_blocked: AtomicBool,
@@ -35,14 +34,14 @@ pub(crate) struct WriteProgress {
 
 #[cfg(feature = "proxy")]
 impl WriteProgress {
-    /// Returns whether the last write, flush or shutdown is pending. Usually, the cause is a peer that does not accept
+    /// Returns whether the last write, flush or shutdown is pending. The usual cause is a peer that does not accept
     /// bytes.
     pub(crate) fn is_blocked(&self) -> bool {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of completed writes, flushes and shutdowns. While this number does not change and
-    /// `is_blocked` stays true, no bytes are written.
+    /// Returns the number of completed writes, flushes and shutdowns. If this number has not changed and `is_blocked`
+    /// is true, no bytes were written in the meantime.
     pub(crate) fn completed(&self) -> u64 {
         self.completed.load(Ordering::Relaxed)
     }
@@ -54,7 +53,7 @@ impl<T> CoalesceWrites<T> {
         Self { io, progress: None }
     }
 
-    /// Wraps `io`, and records in `progress` whether writes complete or block.
+    /// Records in `progress` whether writes complete or block.
     #[cfg(feature = "proxy")]
     pub(crate) fn with_progress(io: T, progress: Arc<WriteProgress>) -> Self {
         Self { io, progress: Some(progress) }
@@ -74,11 +73,11 @@ impl<T> CoalesceWrites<T> {
 }
 
 thread_local! {
-    /// The buffer into which slices are copied. The next write on the same thread reuses this memory.
+    /// All connections of a thread use the same buffer.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Copies all `slices` into `buffer`. Returns false if the slices together have more than [`MAX_COPY`] bytes.
+/// Copies `slices` into `buffer`. Returns `false` if they have more than [`MAX_COPY`] bytes together.
 fn coalesce(slices: &[IoSlice<'_>], buffer: &mut Vec<u8>) -> bool {
     buffer.clear();
     slices.iter().all(|slice| {

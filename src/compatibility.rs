@@ -1,5 +1,5 @@
-//! The compatibility profile. The documentation of Zowe and the running Zowe API Mediation Layer (API ML) disagree in
-//! some points. The profile decides whether the gateway follows the documentation or API ML (docs/decisions.md#d1).
+//! The compatibility profile: where the documentation of Zowe and the running Zowe API Mediation Layer (API ML)
+//! disagree, the gateway follows one of them (docs/decisions.md#d1).
 
 /// The profile that the gateway follows where the documentation of Zowe and the running Zowe API ML v3 disagree.
 ///

@@ -1,5 +1,5 @@
-//! The front router sends each request to the auth API, the health endpoint or the routed stack. The routed stack is
-//! the stack of layers that forwards requests to z/OS services.
+//! [`Gateway`] sends each request to the auth API, to the health endpoint, or to the routed stack: the stack of layers
+//! that forwards requests to z/OS services.
 
 mod error_page;
 mod request_counts;
@@ -35,13 +35,11 @@ pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};
 use error_page::{to_page, wants_page};
 pub use request_counts::{RequestCounts, RequestKind, StatusClass};
 
-/// The time limit for a response of the auth API. The limit includes the time to read the request body, because a
-/// client that sends its body slowly must not occupy an endpoint for long. The bodies are small, so 30 seconds are
-/// enough.
+/// The time limit for a response of the auth API. The limit includes the time to read the request body, so that a
+/// client that sends its body slowly cannot occupy an endpoint for long.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends each request to the auth API `A`, or to the routed stack `R`, which forwards it to a service. The path of the
-/// request decides:
+/// Sends each request to the auth API `A`, or to the routed stack `R`. The path of the request decides:
 ///
 /// | path | destination |
 /// |---|---|
@@ -52,33 +50,32 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 /// | `/application/health`, without `with_apiml_endpoints` and `for_zaas` | this gateway answers the request |
 /// | any other path | `R` |
 ///
-/// A path of API ML's gateway is a path that the gateway of Zowe's API Mediation Layer (API ML) answers itself, such as
+/// A path of API ML's gateway is a path that Zowe's API Mediation Layer (API ML) answers itself, such as
 /// `/gateway/api/v1/services`. If `A` does not respond within 30 seconds, this gateway answers 503.
 ///
-/// The gateway answers 400 to malformed requests:
+/// This gateway answers 400 to malformed requests:
 ///
 /// - requests with several `Host` headers, requests whose `Host` is not valid, and HTTP/1.1 requests without `Host`;
 /// - HTTP/2 requests whose `Host` and `:authority` differ;
 /// - requests whose target is a URL with a user, without a valid host, or with a scheme other than `http` and `https`;
 /// - HTTP/1 requests whose `Transfer-Encoding` contains `chunked` more than once.
 ///
-/// The gateway answers 501 if the body of an HTTP/1 request has a transfer coding other than `chunked`.
+/// This gateway answers 501 if the body of an HTTP/1 request has a transfer coding other than `chunked`.
 ///
-/// If a request has no [`RequestId`] extension, the gateway adds this extension. Each response has this id in the
-/// header `X-Request-Id`, even if the service has set another value. [`Forward`](crate::proxy::Forward) sends the same
-/// id to the service.
+/// If a request has no [`RequestId`] extension, this gateway adds one. It sets the header `X-Request-Id` of each
+/// response to this id, and replaces the value of the service. [`Forward`](crate::proxy::Forward) sends the same id to
+/// the service.
 ///
 /// `R` should always be ready, as the Tower services of this crate are. While `R` is not ready, the gateway accepts no
-/// requests, not even requests for `A`. `A` is cloned for each request to the auth API.
+/// requests, not even for `A`. The gateway clones `A` for each request to the auth API.
 ///
-/// The response bodies of `A` and `R` must convert into [`ResponseBody`]. If a layer of `R` changes the
-/// type of the response body, convert the body with [`ResponseBody::new`].
+/// If a layer of `R` changes the type of the response body, convert the body with [`ResponseBody::new`].
 #[derive(Debug)]
 pub struct Gateway<A, R> {
     api: Arc<Prefixed<A>>,
     routed: R,
     apiml_paths: ApimlPaths,
-    /// The path of the pages for users. `None` if there are no pages.
+    /// The path of the pages for users.
     pages: Option<AuthPrefix>,
     counts: Option<Arc<RequestCounts>>,
     strict_transport_security: Option<HeaderValue>,
@@ -88,7 +85,7 @@ pub struct Gateway<A, R> {
 /// The destination of the paths that API ML's gateway answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ApimlPaths {
-    /// The gateway itself answers requests for `/application/health`. The other paths go to the routed stack.
+    /// This gateway itself answers requests for `/application/health`. All other paths go to the routed stack.
     OnlyHealth,
     /// All paths of this server go to the auth API.
     AuthApi(ApimlServer),
@@ -98,7 +95,7 @@ enum ApimlPaths {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StrictTransportSecurity {
-    /// How long a browser applies the policy. With zero, browsers remove an earlier policy.
+    /// How long a browser applies the policy. Zero makes browsers remove an earlier policy.
     pub max_age: Duration,
     /// The hosts to which the policy applies.
     pub hosts: StrictHosts,
@@ -175,9 +172,8 @@ impl<A, R> Gateway<A, R> {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Sends requests for some more paths to the auth API: the paths that API ML's gateway answers itself. These are
-    /// the endpoints for the list of services, for one service, for certificates, for the version, for
-    /// `/application/info`, for the health and for the access check.
+    /// Also sends the paths that API ML's gateway answers itself to the auth API: the list of services, one service,
+    /// certificates, the version, `/application/info`, the health and the access check.
     #[cfg_attr(
         feature = "api",
         doc = "The auth API must have [`ApimlEndpoints`](crate::api::ApimlEndpoints)."
@@ -187,9 +183,9 @@ impl<A, R> Gateway<A, R> {
         Self { apiml_paths: ApimlPaths::AuthApi(ApimlServer::Gateway), ..self }
     }
 
-    /// Serves the paths of ZAAS, the authentication service of API ML, instead of the paths of its gateway. The auth
-    /// API gets the paths below `/zaas/api/v1/auth`, and the paths `/zaas/auth/check`, `/application/health`,
-    /// `/application/info` and `/application/version`. The routed stack gets all other paths, also those below
+    /// Serves the paths of ZAAS (the authentication service of API ML) instead of the paths of API ML's gateway. The
+    /// auth API gets the paths below `/zaas/api/v1/auth`, and the paths `/zaas/auth/check`, `/application/health`,
+    /// `/application/info` and `/application/version`. The routed stack gets all other paths, including those below
     /// `/gateway/`. See [`zaas`](crate::zaas).
     #[cfg(feature = "api")]
     #[must_use]
@@ -201,34 +197,34 @@ impl<A, R> Gateway<A, R> {
         Self { apiml_paths, ..self }.with_auth_prefix(AuthPrefix::of_zaas())
     }
 
-    /// Also sends requests for `path`, and for the paths below it, to the service `A`. So `A` can serve web pages for
-    /// users beside the auth API. Pass an `A` that distinguishes these paths, because
+    /// Also sends requests for `path`, and for the paths below it, to the service `A`. `A` must then serve web pages
+    /// for users at these paths, because
     #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi)")]
     #[cfg_attr(not(feature = "api"), doc = "`AuthApi`")]
-    /// answers 404 to them.
+    /// alone answers 404 there.
     #[must_use]
     pub fn with_pages(self, path: AuthPrefix) -> Self {
         Self { pages: Some(path), ..self }
     }
 
-    /// Adds `Strict-Transport-Security` (RFC 6797) to each response. The header applies to the host of the gateway, so
-    /// the gateway replaces the header of a service. Browsers that have received the header use only HTTPS for this
-    /// host. So do not call this function if any client reaches the gateway by HTTP without TLS.
+    /// Adds `Strict-Transport-Security` (RFC 6797) to each response, and replaces this header of a service. A browser
+    /// that has received the header uses only HTTPS for the host of the gateway. So do not call this function if any
+    /// client uses HTTP without TLS.
     #[must_use]
     pub fn with_strict_transport_security(self, policy: &StrictTransportSecurity) -> Self {
         Self { strict_transport_security: Some(policy.header_value()), ..self }
     }
 
-    /// Sends an HTML page instead of a JSON message if a browser opens a document and the gateway answers with an error
-    /// of its own. The status stays. Of the headers, only `Content-Type`, `Content-Security-Policy` and `Vary` change.
-    /// The page contains the [`RequestId`]. Only a client whose `Accept` prefers HTML to JSON gets the page. Responses
-    /// of services do not change.
+    /// If a browser opens a document and the gateway itself answers with an error, the gateway sends an HTML page
+    /// instead of a JSON message. The page contains the [`RequestId`]. The status stays. Of the headers, only
+    /// `Content-Type`, `Content-Security-Policy` and `Vary` change. Only a client whose `Accept` prefers HTML to JSON
+    /// gets the page. Responses of services do not change.
     #[must_use]
     pub fn with_error_pages(self) -> Self {
         Self { error_pages: true, ..self }
     }
 
-    /// Sends the paths below `prefix` to the auth API. The auth API itself must be configured with the same prefix.
+    /// Sends the paths below `prefix` to the auth API. Configure the auth API with the same prefix.
     #[must_use]
     pub fn with_auth_prefix(mut self, prefix: AuthPrefix) -> Self
     where
@@ -278,8 +274,7 @@ where
 }
 
 impl ApimlPaths {
-    /// Returns the kind of a request for one of the paths of API ML that do not go to the routed stack. Returns `None`
-    /// for any other path.
+    /// Returns the kind of the request if the path does not go to the routed stack.
     #[inline]
     fn kind_of(self, path: &str) -> Option<RequestKind> {
         let server = match self {
@@ -301,7 +296,6 @@ fn rejected<A, F>(rejection: Rejection) -> Kind<A, F> {
 }
 
 impl<A, R> Gateway<A, R> {
-    /// Returns whether the path belongs to a page for users.
     fn has_page(&self, path: &str) -> bool {
         self.pages.as_ref().is_some_and(|pages| pages.contains(path))
     }
@@ -319,8 +313,7 @@ impl<A: Clone, R> Gateway<A, R> {
 }
 
 pin_project! {
-    /// The future of a [`Gateway`]. It returns the response of the auth API, of the routed stack or of the gateway
-    /// itself.
+    /// The future of a [`Gateway`].
     #[derive(Debug)]
     pub struct GatewayFuture<A, R> {
         #[pin]
@@ -337,8 +330,7 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<A, R> {
-        // This future is boxed, because an enum is as large as its largest variant. Without the box, the future of a
-        // routed request would be larger.
+        // The box keeps the future of a routed request small.
         Api { future: Pin<Box<Timeout<A>>>, counted_as: RequestKind },
         Routed { #[pin] future: R },
         Health,
@@ -402,7 +394,7 @@ fn timed_out() -> Response<ResponseBody> {
     message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(ResponseBody::from)
 }
 
-/// Answers that the gateway is running. The services are not checked.
+/// Answers that the gateway is running. This does not check the services.
 #[cold]
 fn health() -> Response<ResponseBody> {
     let mut response = Response::new(Bytes::from_static(br#"{"status":"UP"}"#).into());
@@ -429,9 +421,8 @@ mod tests {
 
     const HEALTH: &str = "/application/health";
 
-    /// Returns two ids in response headers: `ours` is the `RequestId` extension of the request, and `theirs` is the
-    /// `X-Request-Id` of the client. For the path `/own`, the response also contains its own `X-Request-Id`, as a
-    /// response of a service may.
+    /// Returns two response headers: `ours` is the `RequestId` extension of the request, and `theirs` is the
+    /// `X-Request-Id` of the client. For the path `/own`, the response also has an `X-Request-Id` of its own.
     fn echo(request: Request<()>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
         let mut response = Response::new(Bytes::new().into());
         let id = request.extensions().get::<RequestId>().unwrap().to_string();
@@ -644,7 +635,7 @@ mod tests {
             let request = Request::get(path).header("host", "gw").body(()).unwrap();
             gateway.clone().oneshot(request).await.unwrap();
         }
-        // The client disconnects before there is a response.
+        // The client disconnects before the response.
         let request = Request::get("/c").header("host", "gw").body(()).unwrap();
         drop(gateway.clone().oneshot(request));
         for (kind, class, want) in [

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The health of a component. If the component does not work, the value contains the reason.
+/// Whether a component works. If it does not work, the value contains the reason.
 ///
 /// ```
 /// use tower_passticket::health::Health;
@@ -26,7 +26,7 @@ pub enum Health {
 }
 
 impl Health {
-    /// Creates the health of a component that does not work. `reason` must contain no secret.
+    /// Creates `Down`. `reason` must contain no secret.
     pub fn down(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Down { reason: reason.into() }
     }
@@ -36,7 +36,7 @@ impl Health {
         *self == Self::Up
     }
 
-    /// Returns why the component does not work, or `None` if it works.
+    /// Returns why the component does not work. `None` if it works.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Up => None,

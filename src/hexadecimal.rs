@@ -1,7 +1,7 @@
 //! Reads hexadecimal digits.
 
-/// Returns the byte that two hexadecimal digits stand for. The digits may be upper or lower case. Returns `None` if one
-/// of them is no digit.
+/// Returns the byte that two hexadecimal digits stand for, in upper or lower case. Returns `None` if `high` or `low` is
+/// no digit.
 #[inline]
 pub(crate) fn byte(high: u8, low: u8) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
@@ -31,8 +31,7 @@ mod tests {
             (b"@a", None),
             (b"a`", None),
             (b"\0\0", None),
-            // These texts have a byte that is not ASCII. In the second text, this byte is the superscript digit one of
-            // Latin-1.
+            // Bytes that are not ASCII. `\xb9` is the superscript digit one of Latin-1.
             (b"0\xff", None),
             (b"\xb90", None),
         ] {

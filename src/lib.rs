@@ -1,11 +1,10 @@
 //! z/OS single sign-on as Tower layers.
 //!
 //! This crate is for authors of a Rust proxy or web service in front of z/OS. A client sends a JWT, a client
-//! certificate or a Personal Access Token (PAT). The layers verify this credential, check access, and generate a
-//! PassTicket. A PassTicket is a password that is valid for one user and one application, and only for a few minutes.
-//! The z/OS service receives `Authorization: Basic user:PassTicket`, or the headers of another
-//! [`Scheme`](layer::Scheme). All of this happens in one process. The program `passticket-proxy` does the same without
-//! any code of yours.
+//! certificate or a Personal Access Token (PAT). The layers verify this credential, check access, and make a
+//! PassTicket: a password that is valid for one user and one application, and only for a few minutes. The z/OS service
+//! receives `Authorization: Basic user:PassTicket`, or the headers of another [`Scheme`](layer::Scheme). The program
+//! `passticket-proxy` does the same without any code of yours.
 //!
 //! ```text
 //! accept ─► Sanitize ─► Route ─► Authenticate ─► Scope ─► Scheme ─► Forward ─► z/OS service
@@ -198,7 +197,7 @@ pub mod zosmf;
 pub use hyper;
 #[doc(inline)]
 pub use passticket::{self, clock};
-/// Re-exports `rustls` for your own TLS configurations. This crate accepts only the types of this version of `rustls`.
+/// Re-exports `rustls`, because this crate accepts only the types of this version.
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use rustls;

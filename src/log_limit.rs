@@ -1,5 +1,5 @@
-//! Limits the log lines that requests can cause. For each cause, at most one line per second is logged. Without this
-//! limit, one broken service could fill the disk with lines that say the same.
+//! Limits the log lines that requests can cause to one line per second for each cause. Without this limit, one broken
+//! service could fill the disk with equal lines.
 
 use std::{
     collections::HashMap,
@@ -11,19 +11,17 @@ use std::{
 /// The minimum time between two lines with the same cause.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The maximum number of causes that have their own entry.
+/// The maximum number of causes with an entry of their own.
 const MAX_CAUSES: usize = 256;
 
-/// The table key of the shared entry, which all causes without an entry of their own use.
+/// The key of the shared entry. All causes without an entry of their own use it.
 const SHARED: u64 = 0;
 
-/// The limit for the whole process.
 static CAUSES: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
 
-/// Logs a line, unless a line with the same cause was logged in the last second. A call has the form
-/// `log_limited!(warn, CAUSE, { FIELDS }, "message")`. Fields and message have the syntax of the macros of `tracing`.
-/// If lines were suppressed, the line also has the field `suppressed` (see [`LogPermit`]). [`permit`] explains what a
-/// cause is.
+/// Logs a line, unless a line with the same cause was logged in the last second: `log_limited!(warn, CAUSE, { FIELDS },
+/// "message")`. Fields and message have the syntax of the macros of `tracing`. If lines were suppressed, the line also
+/// has the field `suppressed` ([`LogPermit`]). [`permit`] explains what a cause is.
 macro_rules! log_limited {
     ($level:ident, $cause:expr, { $($fields:tt)* }, $message:literal) => {
         if let Some($crate::log_limit::LogPermit { suppressed }) =
@@ -38,22 +36,21 @@ pub(crate) use log_limited;
 /// Permission to log one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogPermit {
-    /// The number of lines with this cause that were suppressed since the last logged line. `None` if there are none:
-    /// the line then has no field `suppressed`.
+    /// How many lines with this cause were suppressed since the last logged line. `None` instead of zero, so that the
+    /// line has no field `suppressed`.
     pub(crate) suppressed: Option<u64>,
 }
 
-/// Decides whether a line with this cause may be logged now. `None` means that the line is suppressed. Usually, the
-/// next logged line with this cause contains the number of suppressed lines.
+/// Decides whether a line with this cause may be logged now. `None` means that the line is suppressed.
 ///
-/// A cause identifies a problem that an operator fixes in one place. A cause consists of the message and, for example,
-/// the service, and contains no value that differs from request to request.
+/// A cause identifies a problem that an operator fixes in one place. It contains the message and, for example, the
+/// service. It must not contain a value that differs from request to request.
 #[cold]
 pub(crate) fn permit(cause: impl Hash) -> Option<LogPermit> {
     CAUSES.permit(cause, Instant::now())
 }
 
-/// For each cause, the time of the last logged line and the number of lines that were suppressed since then.
+/// The key is a hash of the cause.
 #[derive(Debug, Default)]
 struct LogLimit {
     hasher: RandomState,
@@ -71,8 +68,7 @@ impl LogLimit {
         let mut cause = self.hasher.hash_one(cause);
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if !lines.contains_key(&cause) && lines.len() >= MAX_CAUSES {
-            // The counts of the removed causes are added to the shared entry, so that the counts still include every
-            // suppressed line.
+            // Removes old causes. Their counts are added to the shared entry, so that no suppressed line is lost.
             let mut moved = 0;
             lines.retain(|key, last| {
                 let is_kept =
@@ -83,7 +79,7 @@ impl LogLimit {
                 is_kept
             });
             if moved > 0 {
-                // The time of a new shared entry is in the past, so that the next line that uses it is logged.
+                // With a time in the past, the next line of the shared entry is logged.
                 let old = now.checked_sub(INTERVAL).unwrap_or(now);
                 let shared = lines.entry(SHARED).or_insert(Lines { logged: old, suppressed: 0 });
                 shared.suppressed += moved;
@@ -129,7 +125,7 @@ mod tests {
             ("a", 1999, None),
             ("a", 5000, after(1)),
             ("a", 6000, PERMITTED),
-            // A monotonic clock never goes back. If it did, the limit would suppress the line.
+            // A monotonic clock never goes back. Here, it does.
             ("a", 3000, None),
         ] {
             let now = start + Duration::from_millis(millis);
@@ -144,9 +140,9 @@ mod tests {
         let permitted = (0..10 * MAX_CAUSES).filter(|i| limit.permit(i, start).is_some()).count();
         assert_eq!(permitted, MAX_CAUSES + 1);
         assert!(limit.lines.lock().unwrap().len() <= MAX_CAUSES + 1);
-        // A second later, the new cause replaces the old causes.
+        // After a second, the new cause replaces the old causes.
         assert_eq!(limit.permit("new", start + INTERVAL), PERMITTED);
-        // The shared entry counts the lines of the causes that did not fit into the table.
+        // The shared entry has the counts of the removed causes and of the causes that did not fit into the table.
         assert_eq!(limit.lines.lock().unwrap().len(), 2);
         let shared = u64::try_from(10 * MAX_CAUSES - permitted).unwrap();
         assert_eq!(limit.lines.lock().unwrap()[&SHARED].suppressed, shared);
@@ -162,8 +158,8 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(limit.permit(0_usize, start), None);
         }
-        // 256 new causes replace the old causes. The shared entry is one of the 256 entries, so the last new cause has
-        // no entry of its own. It uses the shared entry, which also has the count of the cause that was removed.
+        // 256 new causes replace the old causes. The shared entry is one of the 256 entries, so the last new cause uses
+        // it. Its count is that of the removed cause.
         let later = start + INTERVAL;
         let permits: Vec<_> = (0..MAX_CAUSES).map(|i| limit.permit(("new", i), later)).collect();
         assert_eq!(permits.iter().filter(|permit| **permit == after(3)).count(), 1);

@@ -1,44 +1,39 @@
-//! Limits on failed logins, and the trait for counts of failed logins that several nodes share.
+//! Limits on failed logins, for one process and for several nodes.
 //!
-//! [`AuthApi`](crate::api::AuthApi) counts the failed logins of its own process. With [`SharedLoginFailures`], the
-//! failures at all nodes of a cluster are counted together. So an attacker gains nothing by sending logins to several
-//! nodes.
+//! [`AuthApi`](crate::api::AuthApi) counts the failed logins of its own process. With [`SharedLoginFailures`], all
+//! nodes of a cluster count failures together. So an attacker gains nothing by sending logins to several nodes.
 
 use std::{fmt, num::NonZeroU32, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{passticket::UserId, revocation::ClientNetwork};
 
-/// The wait after the first failure that causes a wait. Each further failure doubles the wait, up to
-/// [`FailureLimit::longest_wait`].
+/// The first wait. Each further failure doubles the wait, up to [`FailureLimit::longest_wait`].
 pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// The failures of a user are removed when this time has passed since the user's last failure. The time must be at
-/// least a day. With a shorter time, an attacker who waits would get the free failures ([`FailureLimit::free`]) several
-/// times a day.
+/// The failures of a user are removed this time after the last failure of the user. This must be at least a day.
+/// Otherwise, an attacker who waits gets the free failures ([`FailureLimit::free`]) several times a day.
 pub(crate) const USER_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The failures of a network are removed when this time has passed since the first failure from this network. If the
-/// time began with the last failure, the failures of a large network would never be removed, because there is always
-/// some user who enters a wrong password.
+/// The failures of a network are removed this time after the first failure. The last failure would not work: in a large
+/// network, some user always enters a wrong password, and the failures would never be removed.
 pub(crate) const NETWORK_MEMORY: Duration = Duration::from_secs(60 * 60);
 
-/// The number of forgiven failures ([`FORGIVEN_A_DAY`]) is set back to zero when this time has passed since the first
-/// failure that was forgiven. If the time began with the last failure that was forgiven, the number would never be set
-/// back for a user who enters a wrong password every day.
+/// The number of forgiven failures ([`FORGIVEN_A_DAY`]) becomes zero again this time after the first of them. The last
+/// of them would not work: for a user who enters a wrong password every day, the number would never become zero.
 pub(crate) const FORGIVEN_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A successful login forgives earlier failures of the same user from the same network, but at most this number of
-/// failures within a day. Without this limit, an attacker in this network would get the free failures again after each
+/// A successful login forgives (clears) earlier failures of the same user from the same network, but at most this
+/// number within a day. Without this limit, an attacker in this network would get the free failures again after each
 /// login of the user.
 pub(crate) const FORGIVEN_A_DAY: u32 = 20;
 
-/// How many failed logins cause no wait, and how long a client must wait after each further failed login.
+/// How many failed logins cause no wait, and how long a client must wait after further ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailureLimit {
     /// The number of failures that cause no wait.
     pub free: u32,
-    /// The longest wait. The first wait is one second, and each further failure doubles the wait.
+    /// The longest wait. The first wait is one second. Each further failure doubles the wait.
     pub longest_wait: Duration,
 }
 
@@ -88,7 +83,7 @@ impl FailureLimits {
     }
 }
 
-/// A login attempt, before its password is checked.
+/// A login attempt before its password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attempt {
@@ -107,44 +102,40 @@ impl Attempt {
     }
 }
 
-/// The network of an attempt. The network is known if the user has logged in from it recently.
+/// Whether the user has logged in from the network recently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkOrigin {
-    /// The user has logged in from the network recently. Only the failures of this user from this network can delay the
-    /// attempt.
+    /// Only the failures of this user from this network can delay the attempt.
     Known,
-    /// The user has not logged in from the network recently. All counts can delay the attempt.
+    /// All three counts can delay the attempt.
     Unknown,
 }
 
-/// When an attempt counts as a failure before its password is checked.
+/// When an attempt counts as a failure in advance, that is, before its password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountInAdvance {
-    /// The attempt counts in advance if a limit is already exceeded. If it did not, an attacker could begin many
-    /// attempts at the same time at the end of each wait, before the first of them has failed.
+    /// The attempt counts in advance if a limit is already exceeded. Otherwise, at the end of each wait, an attacker
+    /// could begin many attempts before the first of them has failed.
     IfLimitIsExceeded,
-    /// The attempt always counts in advance, because its password differs from the cached password of the user.
+    /// The attempt always counts in advance. This is for a password that differs from the cached password of the user.
     Always,
 }
 
-/// Describes how an attempt was counted in advance: in which counts it was counted, and the time of the last failure
-/// before the attempt in each of these counts. All times are in milliseconds of the clock of the shared store.
+/// Where an attempt was counted in advance. All times are in milliseconds of the clock of the shared store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SharedClaim {
     /// The time of the attempt.
     pub at: u64,
-    /// The time of the last failure before the attempt, in the count of the user and the network. `None` if the attempt
-    /// was not counted there.
+    /// If the attempt was counted for the user and the network: the time of the last failure before it in this count.
     pub user_and_network: Option<u64>,
-    /// The time of the last failure before the attempt, in the count of the user. `None` if the attempt was not counted
-    /// there.
+    /// If the attempt was counted for the user: the time of the last failure before it in this count.
     pub user: Option<u64>,
 }
 
 /// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptResult {
-    /// The password was right. This clears the failures of the user from this network, but at most 20 failures a day.
+    /// The password was right. This clears failures of the user from this network, but at most 20 a day.
     Succeeded,
     /// The password was wrong.
     Failed,
@@ -157,18 +148,17 @@ pub enum AttemptResult {
 #[error("failed logins cannot be counted together with the other nodes: {0}")]
 pub struct SharedFailuresError(pub Arc<str>);
 
-/// The future of [`SharedLoginFailures::begin`]. It returns the claim, or the wait until an attempt may begin.
+/// The future of [`SharedLoginFailures::begin`]. It returns the claim, or the time for which the client must wait.
 pub type BeginFuture = Pin<
     Box<dyn Future<Output = Result<Result<SharedClaim, Duration>, SharedFailuresError>> + Send>,
 >;
 
 /// Counts the failed logins of several nodes in a store that they share, such as Redis.
 ///
-/// The limits apply to these counts in the same way as to the counts of a single process. If the store cannot be
-/// reached, each node counts on its own, and divides the number of free failures by the [number of nodes](Self::nodes).
-/// So users can still log in, and an attacker gains little.
+/// If the store cannot be reached, each node counts on its own, and divides the number of free failures by the [number
+/// of nodes](Self::nodes). So users can still log in, and an attacker gains little.
 pub trait SharedLoginFailures: fmt::Debug + Send + Sync + 'static {
-    /// Begins an attempt, unless the client must wait. The future must limit how long it waits for the store.
+    /// Begins an attempt, unless the client must wait. The future must limit the time for which it waits for the store.
     fn begin(
         &self,
         attempt: Attempt,

@@ -1,12 +1,12 @@
-//! The rules by which nodes get leases and confirm writes. Tests can switch off each rule, to show that it is needed. A
-//! *barrier* is the wait of a write until all nodes have this write. A node that has joined a term is *joining* until
-//! it has all records of the store that the nodes share. [`Coordinator`](super::coordinator::Coordinator) explains
-//! leases, terms and the log.
+//! The rules by which nodes get leases and confirm writes. Tests switch off single rules to show that they are needed.
+//! [`Coordinator`](super::coordinator::Coordinator) explains leases, terms and the log.
+//!
+//! A write waits until all nodes have this write. This wait is a *barrier*. A node that has joined a term is *joining*
+//! until it has all records of the store that the nodes share.
 
 use std::time::Duration;
 
-/// A rule of the protocol (not a rule that revokes PATs). For most rules, a test switches the rule off, and shows that
-/// the simulation then finds a violation.
+/// A rule of the protocol. It is not a rule that revokes PATs.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
@@ -16,16 +16,18 @@ pub(super) enum Rule {
     BarrierWaitsInNewTerm,
     /// After a change of the term, a node publishes all its records.
     Union,
-    /// A lease does not count before the node has applied the log up to the position in the reply to the renewal.
+    /// The reply to a renewal contains a position in the log. The lease does not count before the node has applied the
+    /// log up to this position.
     LeaseNeedsAppliedLog,
     /// If a node was joining when it sent a renewal, this renewal gives no lease.
     PlaceKnowsOfLease,
-    /// A barrier also waits for a node that has just begun to join, because it may have a lease of the previous term.
+    /// A barrier also waits for a node that has just begun to join, because this node may have a lease of the previous
+    /// term.
     JoiningNodeMayHaveOldLease,
-    /// If a node that has no lease joins a term, the node first waits until the other nodes had time to publish their
-    /// data. Only then does it get a lease. A node that has followed the log of this term before does not wait.
+    /// If a node without a lease joins a term, it gets a lease only after the other nodes had time to publish their
+    /// data. A node that has followed the log of this term before does not wait.
     WaitForUnionOfOthers,
-    /// A barrier uses only lists of leases that were requested after the record of its write was published.
+    /// A barrier first publishes the record of its write. It uses only lists of leases that it requested after that.
     BarrierReadsAfterPublish,
 }
 
@@ -47,13 +49,12 @@ impl Rules {
         }
     }
 
-    /// Returns the margin for clocks that run at different speeds. The other nodes count a lease as ended when it has
-    /// not changed for the lease time plus this margin.
+    /// Returns the margin for clocks that run at different speeds.
     pub(super) fn margin(&self) -> Duration {
         self.lease / 10
     }
 
-    /// Returns the time after which an unchanged lease of another node has certainly ended.
+    /// If the lease of another node has not changed for this time, the lease has certainly ended.
     pub(super) fn over(&self) -> Duration {
         self.lease + self.margin()
     }
@@ -63,12 +64,12 @@ impl Rules {
         self.lease / 3
     }
 
-    /// Returns how long a node without a lease waits for another node that is joining.
+    /// Returns how long a node without a lease waits for other nodes that are joining.
     pub(super) fn patience_with_joining(&self) -> Duration {
         self.lease * 10
     }
 
-    /// Returns the longest time that a write waits for its confirmation.
+    /// Returns how long a write waits for its confirmation. After this time, the write fails.
     pub(super) fn patience(&self) -> Duration {
         self.lease * 2
     }
@@ -79,7 +80,6 @@ impl Rules {
     }
 }
 
-/// Returns whether a rule applies. Outside of tests, each rule applies.
 #[cfg(test)]
 macro_rules! applies {
     ($rules:expr, $rule:ident) => {

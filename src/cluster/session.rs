@@ -1,9 +1,9 @@
-//! A session of a node with the *place*: the store that the nodes share, such as Redis. The node joins the term,
+//! A session of a node with the *place* (the store that the nodes share, such as Redis). The node joins the term,
 //! publishes its writes, follows the log, and renews its lease. [`Coordinator`](super::coordinator::Coordinator)
 //! explains the term, the log and the image. The *memory* of a node is its own store of all records. A node has *caught
 //! up* when its memory has all records of the place up to a known position in the log. A *rule with the current time*
-//! ([`Record::RuleOfNow`]) revokes all PATs (Personal Access Tokens) of a user or service whose records are before the
-//! rule in the log. It revokes them even if their issue time is later than the time of the rule.
+//! ([`Record::RuleOfNow`]) revokes PATs (Personal Access Tokens) of a user or service. It revokes all of them whose
+//! records are before the rule in the log, even those whose issue time is later than the time of the rule.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -27,16 +27,16 @@ use crate::revocation::{Record, StoreError};
 /// How long a node waits for entries of the log in one call.
 const FOLLOW: Duration = Duration::from_millis(500);
 
-/// The approximate maximum of bytes that are published in one call. The records of PATs can be long, and each call has
-/// a time limit.
+/// A call publishes about this number of bytes at most. The records of PATs can be long, and each call has a time
+/// limit.
 const MAX_PUBLISHED_BYTES: usize = 1024 * 1024;
 
-/// The approximate maximum of bytes of the image that the memory stores in one commit. The memory is the revocation
-/// file of the node. Each commit writes most pages of this file again, because the fingerprints of tokens are spread
-/// over all pages.
+/// The memory stores about this number of bytes of the image in one commit. The memory is a file. Each commit writes
+/// most pages of this file again, because the fingerprints of tokens are spread over all pages. So a few large commits
+/// cost less than many small ones.
 const MAX_APPLIED_BYTES: usize = 16 * 1024 * 1024;
 
-/// If a node has not renewed its lease for this number of lease times, the other nodes remove its lease record.
+/// If a node does not renew its lease for this number of lease times, the other nodes remove its lease record.
 const REMOVED_AFTER: u32 = 20;
 
 /// Why a session ended.
@@ -51,7 +51,7 @@ pub(super) enum SessionError {
         "another node with the name {0} is running; give each node its own name (cluster.node)"
     )]
     NameTaken(NodeName),
-    /// There is no data of the site, no other node is running, and the options do not permit an empty site.
+    /// The place has no data of the site, no other node is running, and the options do not permit an empty site.
     #[error("there is no data of this site")]
     EmptySite,
 }
@@ -60,12 +60,12 @@ pub(super) enum SessionError {
 #[derive(Debug)]
 pub(super) struct Sessions {
     shared: Arc<Shared>,
-    /// Whether the memory was empty when the process started: it had no records except salts, and had never followed a
-    /// log. A node whose memory was empty has no revocations to publish. When the first session begins to follow the
-    /// log, this field becomes `false`.
+    /// Whether the memory was empty when the process started. Empty means that the memory had no records except salts,
+    /// and had never followed a log. Such a node has no revocations to publish. When the first session begins to follow
+    /// the log, this field becomes `false`.
     began_empty: bool,
-    /// Whether the node has passed the check of the site (`check_site`) in the current term, or does not need this
-    /// check. A new term sets this field to `false`.
+    /// Whether the node has passed `check_site` in the current term, or does not need this check. A new term sets this
+    /// field to `false`.
     site_is_checked: bool,
 }
 
@@ -83,8 +83,8 @@ impl Sessions {
         let first = shared.memory.export(None, MAX_PUBLISHED).await?;
         let has_records = first.iter().any(|record| !matches!(record, Record::Salt(_)));
         let began_empty = shared.memory.followed().is_none() && !has_records;
-        // An earlier process may have ended after a write, but before it published this write. So the node publishes
-        // its whole memory.
+        // It can happen that an earlier process stored a write, and ended before it published this write. So the node
+        // publishes its whole memory.
         shared.queue.add_whole();
         Ok(Self { shared, began_empty, site_is_checked: false })
     }
@@ -134,8 +134,8 @@ impl Sessions {
                  their data again. Find out why the data is gone"
             );
         }
-        // In a new term, the site must be checked again. The field stays `false` until the check below has passed. So
-        // if a session fails before that, the next session in this term still does the check.
+        // In a new term, the site must be checked again. If a session fails before it sets this field to `true` below,
+        // the next session in this term does the check.
         self.site_is_checked &= !is_other;
         if self.began_empty
             && !self.site_is_checked
@@ -149,10 +149,10 @@ impl Sessions {
             let mut state = shared.lock();
             let applied = state.lease.has_caught_up().then(|| state.lease.applied());
             if applied.is_none() && followed.is_some() {
-                // The file of the memory does not store each position. So the memory may already have records of log
-                // entries after the position in `followed`. For a PAT in the memory, the node cannot know whether the
-                // record of the PAT is before or after a rule in the log. So up to `last`, `apply` treats a rule with
-                // the current time as a rule with a fixed time.
+                // The memory does not store each position. So it may already have records of log entries after the
+                // position in `followed`. For a PAT in the memory, the node cannot know whether its record is before or
+                // after a rule in the log. So up to `last`, `apply` treats a rule with the current time as a rule with
+                // a fixed time.
                 state.in_order_after = state.in_order_after.max(last);
             }
             applied.or(followed.map(|followed| followed.position))
@@ -164,8 +164,9 @@ impl Sessions {
         let shared = self.shared.clone();
         let InTerm { term, from, last } = joined;
         let mut applied = match from {
-            // This node has followed this term before, so the place already has the records of all successful writes of
-            // this node. After the node has caught up, `publish_whole` publishes the memory if this is necessary.
+            // This node has followed this term before. So the place already has the records of all writes that this
+            // node has confirmed. If the node must publish its memory, `publish_whole` does this after the node has
+            // caught up.
             Some(position) => *position,
             None => {
                 let whole = shared.queue.whole().filter(|_| self.began_empty);
@@ -212,8 +213,8 @@ impl Sessions {
             state.last = state.last.max(position);
         });
         let in_order_after = shared.lock().in_order_after;
-        // Entries with the name of this node are not skipped: another process may have had this name. The memory knows
-        // the records of this process, and does not store them again.
+        // Entries with the name of this node are applied, too, because another process may have had this name. The
+        // memory does not store records again that it already has.
         let records: Vec<_> = entries
             .into_iter()
             .map(|entry| match entry.record {
@@ -228,7 +229,7 @@ impl Sessions {
         Ok(position)
     }
 
-    /// Reads and applies the image. Returns whether it has a salt.
+    /// Reads and applies the image. Returns whether the image has a salt.
     async fn read_image(&self, term: &Term, last: LogPosition) -> Result<bool, SessionError> {
         let shared = &*self.shared;
         let mut has_salt = false;
@@ -253,8 +254,7 @@ impl Sessions {
     }
 }
 
-/// Reads parts of the image, up to about [`MAX_APPLIED_BYTES`]. Also returns where the next batch begins, or `None` at
-/// the end.
+/// Reads about [`MAX_APPLIED_BYTES`] of the image. Also returns the cursor of the next batch, or `None` at the end.
 async fn read_batch(
     shared: &Shared,
     term: &Term,
@@ -273,18 +273,18 @@ async fn read_batch(
     }
 }
 
-/// Returns the position that the memory may store as the position up to which it has followed the log. Returns `None`
-/// while the node waits for the data of other nodes.
+/// Returns the position that the memory may store with the applied records. Returns `None` while the node waits for the
+/// data of other nodes.
 ///
 /// If the memory has a position of a term, the next process of this node does not wait for the data of other nodes in
-/// this term. So while this process still waits for this data, the memory must not store a position.
+/// this term. So the memory must not store a position before this process has this data.
 fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Followed> {
     let has_had_lease = !shared.lock().lease.waits_for_others();
     has_had_lease.then(|| Followed { term: term.clone(), position })
 }
 
-/// Stores a position of the term if the memory has none, and if [`followed`] permits it. The wait for other nodes may
-/// end after `apply` has applied the last record. `apply` has then stored no position, so this function stores one.
+/// Stores a position of the term, if the memory has none and [`followed`] permits it. This is necessary if the wait for
+/// other nodes ends after `apply` has applied the last record: then `apply` has stored no position.
 async fn store_term(shared: &Shared, term: &Term, applied: LogPosition) -> Result<(), StoreError> {
     if shared.memory.followed().is_some_and(|followed| followed.term == *term) {
         return Ok(());
@@ -295,7 +295,6 @@ async fn store_term(shared: &Shared, term: &Term, applied: LogPosition) -> Resul
     Ok(())
 }
 
-/// Returns an error if the place has no records of the site, and no other node runs.
 async fn check_site(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     if has_image(shared, term).await? || has_other_node(shared, term).await? {
         Ok(())
@@ -305,7 +304,7 @@ async fn check_site(shared: &Shared, term: &Term) -> Result<(), SessionError> {
 }
 
 async fn has_image(shared: &Shared, term: &Term) -> Result<bool, CoordinatorError> {
-    // A part may be empty although a later part is not.
+    // An empty part does not mean that the image is empty: a later part may have records.
     let mut cursor = None;
     loop {
         let call = shared.coordinator.image(term.clone(), cursor);
@@ -318,9 +317,9 @@ async fn has_image(shared: &Shared, term: &Term) -> Result<bool, CoordinatorErro
     }
 }
 
-/// Returns whether another node runs. A node counts as running if its lease changes. The lease alone does not count,
-/// because the lease of a node that has ended stays in the place for some time. A running node has published its data,
-/// or publishes its data before this node gets a lease. So if another node runs, the site has data.
+/// Returns whether another node runs. A node runs if its lease changes. A lease that does not change proves nothing: it
+/// stays in the place for some time after its node has ended. A running node has published its data, or publishes it
+/// before this node gets a lease. So if another node runs, the site has data.
 async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, CoordinatorError> {
     let mut first: Option<Vec<LeaseRecord>> = None;
     let end = shared.clock.now().plus(shared.rules.over());
@@ -345,9 +344,9 @@ async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, Coordinato
     }
 }
 
-/// Makes sure that no other process uses the name of this node. If the place has a lease with this name and the
-/// incarnation of another process, this function waits. If this lease changes during the wait, the other process still
-/// runs, which is an error. If the lease does not change before it has certainly ended, the name is free.
+/// Makes sure that no other process uses the name of this node. If another process has a lease with this name, this
+/// function waits. If this lease changes during the wait, the other process still runs, and this function returns an
+/// error. If the lease does not change until it has certainly ended, the name is free.
 async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     let (mut peers, mut first): (Peers, Option<LeaseRecord>) = (Peers::default(), None);
     loop {
@@ -368,8 +367,7 @@ async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
         if first.as_ref().is_some_and(is_other) {
             return Err(SessionError::NameTaken(shared.name().clone()));
         }
-        // The list was requested at `sent`, and shows the same lease as before. So the lease has not changed up to
-        // `sent`.
+        // The list shows the same lease as before. It is only certain that the lease had not changed at `sent`.
         if peers.unchanged(lease, sent) >= shared.rules.over() {
             shared.lock().replaced = Some(lease.incarnation);
             return Ok(());
@@ -386,7 +384,6 @@ async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     }
 }
 
-/// Renews the lease at regular times, and whenever the node has applied entries.
 async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError> {
     loop {
         shared.wait_until_renewal_helps().await;
@@ -405,7 +402,8 @@ async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError>
         remove_ended(shared, term, &renewed.leases).await?;
         let now = shared.clock.now();
         let regular = shared.rules.renewal().saturating_sub(now.since(sent));
-        // The first renewal that can give this node a lease is sent without delay.
+        // While the node waits for the data of other nodes, no renewal gives it a lease. The first renewal after this
+        // wait is sent without delay.
         let waits_until = shared.lock().lease.waits_until().filter(|end| *end > now);
         let pause = waits_until.map_or(regular, |end| regular.min(end.since(now)));
         tokio::select! {
@@ -416,7 +414,6 @@ async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError>
     }
 }
 
-/// Removes the lease records that have not changed for a long time.
 async fn remove_ended(
     shared: &Shared,
     term: &Term,
@@ -440,8 +437,8 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
     loop {
         let batch = shared.queue.next().await;
         let position = if batch.records.is_empty() {
-            // The writes of this batch have no records. They only waited for the earlier writes of the queue, which
-            // have now been published.
+            // The writes of this batch have no records. They only waited until the earlier writes of the queue were
+            // published.
             shared.last_in(term).await?
         } else {
             publish(shared, term, batch.records.clone()).await?
@@ -450,7 +447,7 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
     }
 }
 
-/// Publishes records. Returns the position of the last entry of the log after this publication.
+/// Publishes records. Returns the position of the last entry of the log afterwards.
 async fn publish(
     shared: &Shared,
     term: &Term,
@@ -465,7 +462,7 @@ async fn publish(
     Ok(last)
 }
 
-/// Divides records for calls of `publish`, by their number and their size.
+/// Divides records into parts for single calls, by their number and their size.
 fn parts(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
     std::iter::from_fn(move || {
         let mut size = 0;
@@ -481,8 +478,8 @@ fn parts(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
     })
 }
 
-/// Publishes the records that result from applied records, such as the revocations of PATs that a rule with the current
-/// time revokes. The node must publish these records first. Only then does it report the rule as applied.
+/// Publishes the records that result from applied records. For example, a rule with the current time results in
+/// revocations of single PATs. The node must publish these revocations before it reports the rule as applied.
 async fn publish_derived(
     shared: &Shared,
     term: &Term,
@@ -499,7 +496,7 @@ async fn publish_derived(
     Ok(())
 }
 
-/// After the node has caught up, publishes the whole memory whenever this is necessary. Before that,
+/// Publishes the whole memory whenever the queue asks for it. This begins when the node has caught up. Before that,
 /// `catch_up_and_follow` publishes the memory.
 async fn publish_whole(shared: &Shared, term: &Term) -> Result<Infallible, SessionError> {
     shared
@@ -514,7 +511,7 @@ async fn publish_whole(shared: &Shared, term: &Term) -> Result<Infallible, Sessi
     }
 }
 
-/// Publishes the whole memory, if this is necessary.
+/// Publishes the whole memory, if the queue asks for it.
 async fn publish_all(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     let Some(whole) = shared.queue.whole() else { return Ok(()) };
     let start: BootTime = shared.clock.now();
@@ -553,7 +550,7 @@ mod tests {
         assert!(lens(&[]).is_empty());
         let salts = vec![Record::Salt([1; 64]); 2 * MAX_PUBLISHED + 1];
         assert_eq!(lens(&salts), [MAX_PUBLISHED, MAX_PUBLISHED, 1]);
-        // A part may have exactly the size of the limit. A single record may exceed the limit.
+        // A part can have exactly the size of the limit. A single record can exceed the limit.
         let size = issued(2_200).size();
         let fitting = MAX_PUBLISHED_BYTES / size;
         assert_eq!(lens(&vec![issued(2_200); fitting + 1]), [fitting, 1]);

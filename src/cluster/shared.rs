@@ -1,7 +1,7 @@
 //! The state that the tasks of a node share. The *place* is the store that the nodes share, such as Redis.
-//! [`Coordinator`] explains the log and terms. A *barrier* is the wait of a write until all nodes have this write. A
-//! node has *caught up* when its memory (its own store of all records) has all records of the place up to a known
-//! position in the log.
+//! [`Coordinator`] explains the log and terms. A write waits until all nodes have this write. This wait is a *barrier*.
+//! The *memory* of a node is its own store of all records. A node has *caught up* when its memory has all records of
+//! the place up to a known position in the log.
 
 use std::{
     fmt,
@@ -37,7 +37,6 @@ use crate::{
     revocation::{AccessTokenStore, RevocationStore},
 };
 
-/// The memory of a node, with all traits that the node needs.
 pub(super) trait NodeStore: NodeMemory + RevocationStore + AccessTokenStore {}
 
 impl<S: NodeMemory + RevocationStore + AccessTokenStore> NodeStore for S {}
@@ -45,12 +44,11 @@ impl<S: NodeMemory + RevocationStore + AccessTokenStore> NodeStore for S {}
 /// Spawns a task of the node. A test can stop all these tasks to simulate that the process is killed.
 pub(super) type Spawn = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
-/// Whether this process runs as the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Running,
-    /// This process has handed its lease over to another process. The other process sends its revocations to this
-    /// process.
+    /// This process has handed its lease over to a new process of this node. The new process sends its revocations to
+    /// this process.
     HandedOver,
     /// The node has left the site.
     Left,
@@ -67,12 +65,12 @@ pub(super) struct Shared {
     pub(super) incarnation: Incarnation,
     pub(super) queue: PublishQueue,
     pub(super) counts: ClusterCounts,
-    /// The node accepts tokens before this time, in nanoseconds. `u64::MAX` means that there is no end. The field is
-    /// atomic, so that the check of a token needs no lock.
+    /// The node accepts tokens before this time, in nanoseconds. `u64::MAX` means without end. The field is atomic, so
+    /// that the check of a token needs no lock.
     serve_until: AtomicU64,
     state: Mutex<State>,
-    /// Notified after a change of `state` for which a task may wait. This is not a `watch` channel, because such a
-    /// channel wakes its receivers in a random order. The simulation of the tests must give the same run each time.
+    /// Notified after each [`Shared::update`]. A `watch` channel would wake its receivers in a random order, and the
+    /// simulation of the tests must give the same run each time.
     progress: Notify,
     pub(super) renew_now: Notify,
     /// The number of requests for lists of leases so far.
@@ -81,7 +79,6 @@ pub(super) struct Shared {
     pub(super) barrier_added: Notify,
 }
 
-/// The part of the state that a lock protects.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) mode: Mode,
@@ -89,27 +86,27 @@ pub(super) struct State {
     pub(super) peers: Peers,
     /// The position of the last entry of the log that this node knows of.
     pub(super) last: LogPosition,
-    /// Up to this position, the node applies a rule with the current time as a rule with a fixed time.
+    /// Up to this position, the node applies a rule with the current time as if it were a rule with a fixed time.
     ///
     /// A rule with the current time revokes all PATs of a user or service whose records are before the rule in the log.
-    /// A node that has read the image may already know PATs whose records are after the rule. The same is true for a
+    /// Two kinds of nodes may already know PATs whose records are after the rule: a node that has read the image, and a
     /// node that begins with the memory of an earlier process. If such a node applied the rule to all PATs that it
-    /// knows, it would revoke the later PATs on all nodes.
+    /// knows, it would also revoke these later PATs, on all nodes.
     ///
     /// The PATs whose records are before the rule are still revoked. The node that made the rule applies it in the
     /// order of the log, and publishes the revocations of these PATs. With `Confirm::Everywhere`, the write of the rule
     /// succeeds only when all nodes have these revocations. If the node that made the rule cannot apply it in the order
-    /// of the log, the node publishes the rule again.
+    /// of the log, this node publishes the rule again.
     pub(super) in_order_after: LogPosition,
-    /// The number of entries that were received, but not applied.
+    /// The number of entries that the node has received, but not applied.
     pub(super) received: u64,
     /// The last list of leases that a barrier has requested.
     pub(super) observation: Option<Observation>,
-    /// The incarnation of an earlier process of this node, whose lease has ended. The next renewal may replace this
+    /// An earlier process of this node had this incarnation, and its lease has ended. The next renewal may replace this
     /// lease.
     pub(super) replaced: Option<Incarnation>,
-    /// The error that ended the last session. `None` if no session has failed, or if the node has caught up since the
-    /// error.
+    /// The error that ended the last session. `None` if no session has failed, or if the node follows the log again
+    /// since then.
     pub(super) problem: Option<String>,
     /// When the node last got or lost its lease, or changed its mode.
     pub(super) since: BootTime,
@@ -124,7 +121,7 @@ pub(super) struct Parts {
     pub(super) options: ClusterOptions,
     pub(super) rules: Rules,
     pub(super) incarnation: Incarnation,
-    /// The number of the last renewal of this incarnation.
+    /// The number of the last renewal that this incarnation has sent.
     pub(super) number: u64,
 }
 
@@ -170,8 +167,8 @@ impl Shared {
 
     /// Returns whether this node may accept tokens now.
     ///
-    /// A check must call this before it looks at the revocations. Before the node gets a lease, it has applied the
-    /// revocations of the other nodes. `Acquire` makes these revocations visible to the check.
+    /// A check must call this function before it looks at the revocations. A node applies the revocations of the other
+    /// nodes before it gets a lease. `Acquire` makes these revocations visible to the check.
     pub(super) fn may_serve(&self) -> bool {
         let until = self.serve_until.load(Ordering::Acquire);
         until == u64::MAX || self.clock.now() < BootTime::from_nanos(until)
@@ -203,7 +200,6 @@ impl Shared {
         result
     }
 
-    /// Waits until `ready` returns a value.
     pub(super) async fn wait_for<T>(&self, mut ready: impl FnMut(&State) -> Option<T>) -> T {
         loop {
             let mut progress = pin!(self.progress.notified());
@@ -215,8 +211,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a call of the coordinator, but at most for the lease time plus `additional`. The limit is needed only
-    /// for a coordinator that does not limit its calls itself.
+    /// Waits for a call of the coordinator, at most for the lease time plus `additional`. A coordinator should limit
+    /// its calls itself. This limit is for a coordinator that does not.
     pub(super) async fn call<T>(
         &self,
         additional: Duration,
@@ -231,7 +227,6 @@ impl Shared {
         })
     }
 
-    /// Joins the current term.
     pub(super) async fn join(&self) -> Result<Joined, CoordinatorError> {
         self.call(Duration::ZERO, self.coordinator.join(self.rules.lease)).await
     }
@@ -239,7 +234,7 @@ impl Shared {
     /// Returns the position of the last entry of the log.
     ///
     /// # Errors
-    /// [`CoordinatorError::OtherTerm`] if `term` is not the current term any more, and the errors of
+    /// [`CoordinatorError::OtherTerm`] if `term` is not the current term any more. Other errors are those of
     /// [`Coordinator::join`].
     pub(super) async fn last_in(&self, term: &Term) -> Result<LogPosition, CoordinatorError> {
         let joined = self.join().await?;
@@ -251,8 +246,7 @@ impl Shared {
         }
     }
 
-    /// Removes from the place the records that are no longer needed. If this fails, the next eviction removes these
-    /// records.
+    /// Removes records that are no longer needed from the place. If this fails, the next eviction removes them.
     pub(super) async fn evict_from_place(&self, now: Timestamp) {
         let Some(term) = self.lock().lease.term().cloned() else { return };
         let mut cursor = None;
@@ -281,7 +275,6 @@ impl Shared {
         (LeaseRecord { node: self.name().clone(), incarnation, number, applied }, state.replaced)
     }
 
-    /// Applies the reply to a renewal.
     pub(super) fn renewed(
         &self,
         term: &Term,
@@ -322,7 +315,6 @@ impl Shared {
         );
     }
 
-    /// Waits until a renewal can help this node or others.
     pub(super) async fn wait_until_renewal_helps(&self) {
         self.wait_for(|state| {
             let is_useful = state.lease.is_renewal_useful(state.last, self.clock.now());
@@ -349,13 +341,12 @@ impl Shared {
         }
     }
 
-    /// Returns the number of the next request for a list of leases. Requests that were already sent have smaller
-    /// numbers.
+    /// Returns the number that the next request for a list of leases will get.
     pub(super) fn next_request(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
     }
 
-    /// Takes the number for a request that the caller sends now.
+    /// Gives a number to a request for a list of leases that the caller sends now.
     pub(super) fn take_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::SeqCst)
     }
@@ -371,7 +362,7 @@ impl Shared {
         self.barriers.load(Ordering::SeqCst) > 0
     }
 
-    /// Makes the number of the next renewal larger than `number`, which the place has stored for this incarnation.
+    /// The place has stored the renewal `number` of this incarnation. Makes the number of the next renewal larger.
     pub(super) fn skip_to(&self, number: NonZeroU64) {
         self.lock().lease.skip_to(number);
     }
@@ -385,7 +376,6 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// Counts one barrier as long as this value exists.
 #[derive(Debug)]
 pub(super) struct BarrierGuard<'s>(&'s Shared);
 

@@ -1,4 +1,4 @@
-//! The status that a node reports. The module [`cluster`](super) explains leases, and
+//! The status of a node. The module [`cluster`](super) explains leases.
 //! [`Coordinator`](super::coordinator::Coordinator) explains the log and terms.
 
 use std::time::Duration;
@@ -8,13 +8,14 @@ use super::coordinator::Term;
 /// Whether a node has its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseStatus {
-    /// The node has a lease, so it has each revocation that a node with
-    /// [`Confirm::Everywhere`](super::Confirm::Everywhere) has reported as successful. It accepts tokens.
+    /// The node has a lease, and accepts tokens. If a node with [`Confirm::Everywhere`](super::Confirm::Everywhere) has
+    /// reported a revocation as successful, this node has the revocation.
     Ok,
-    /// The node has no lease, so it cannot know whether it has all revocations. It refuses all tokens, except in the
-    /// additional time of [`with_serve_without_lease`](super::ClusterOptions::with_serve_without_lease).
+    /// The node has no lease, so it cannot know whether it has all revocations. It refuses all tokens. Only during the
+    /// time of [`with_serve_without_lease`](super::ClusterOptions::with_serve_without_lease) does it still accept
+    /// tokens.
     Expired,
-    /// This process has handed its lease over to another process of this node. It still accepts tokens.
+    /// This process has handed its lease over to a new process of this node. It still accepts tokens.
     HandedOver,
 }
 
@@ -33,20 +34,21 @@ impl LeaseStatus {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClusterStatus {
-    /// Whether the node has its lease.
+    /// The status of the lease.
     pub lease: LeaseStatus,
-    /// How long `lease` has had this value.
+    /// How long the node has had this status of its lease.
     pub since: Duration,
-    /// The number of entries of the log that this node has received, but not applied. If this node knows that the log
-    /// has entries after the last applied entry, the number is at least 1.
+    /// The number of entries of the log that this node has received, but not applied. If this node knows that there are
+    /// more entries but has not received them yet, the number is at least 1.
     pub behind: u64,
     /// The number of other running nodes.
     pub peers: usize,
     /// The number of writes of this node that are not published yet.
     pub unpublished: usize,
-    /// The current term. `None` before the node has joined a term, and after it has handed over its lease or left.
+    /// The current term. `None` before the node has joined a term, after it has handed over its lease, and after it has
+    /// left the site.
     pub term: Option<Term>,
     /// The error that ended the last session with the store that the nodes share. `None` if no session has failed, or
-    /// if the node has caught up since the error.
+    /// if the node follows the log again since then.
     pub problem: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! The revocation store of a node. A node accepts tokens only while it has a *lease*. A lease is a permission for a
-//! short time. The node must renew it at the store that the nodes share, such as Redis.
+//! The revocation store of a node. A node accepts tokens only while it has a *lease*: a permission for a short time.
+//! The node must renew the lease at the store that the nodes share, such as Redis.
 
 use std::{fmt, sync::Arc};
 
@@ -24,24 +24,25 @@ use crate::{
 /// The revocation store of a node. Its revocations hold on all nodes of the site.
 ///
 /// # Guarantees
-/// With [`Confirm::Everywhere`](super::Confirm::Everywhere), if `record` has returned `Ok` for a revocation, all nodes
-/// refuse the revoked tokens in all later requests. This is not guaranteed at a node with
-/// [`with_serve_without_lease`](super::ClusterOptions::with_serve_without_lease) above zero. Before it returns `Ok`,
-/// `record` waits until each other node has applied the revocation, or until the lease of that node has certainly
-/// ended. The guarantees of the [`DurableStore`](crate::revocation::DurableStore) also hold.
+/// With [`Confirm::Everywhere`](super::Confirm::Everywhere), `record` waits for each other node: until that node has
+/// applied the revocation, or until its lease has certainly ended. Only then does `record` return `Ok`. From then on,
+/// all nodes refuse the revoked tokens. A node whose
+/// [`with_serve_without_lease`](super::ClusterOptions::with_serve_without_lease) is above zero does not guarantee this.
+/// The guarantees of the [`DurableStore`](crate::revocation::DurableStore) also hold.
 ///
-/// [`StoreError::NotEverywhere`] means that this node has stored the revocation, but that the wait for its confirmation
-/// has failed. Another node may accept the token until this node has published the revocation and the other node has
-/// applied it. If this node could not publish the revocation yet, it continues to try to publish it.
+/// [`StoreError::NotEverywhere`] means that this node has stored the revocation, but that it is not certain that the
+/// other nodes have it. Another node may still accept the token until this node has published the revocation and the
+/// other node has applied it. If this node could not publish the revocation, it tries again.
 ///
 /// # Cost
-/// A check first reads the clock of the machine, to see whether this node may accept tokens. Then it searches the
-/// memory of this node (its own store of all records). A check does not call the store that the nodes share.
+/// A check reads the clock of the machine, and then searches the memory of this node (its own store of all records). A
+/// check does not call the store that the nodes share.
 ///
 /// # Without a lease
-/// If the node may not accept tokens, `try_check_now` returns [`CheckError::Revoked`] for a token that this node knows
-/// to be revoked. For other tokens, it returns [`CheckError::Unavailable`]. Two kinds of nodes accept tokens without a
-/// lease: a node in the additional time of `with_serve_without_lease`, and a process that has handed its lease over.
+/// Two kinds of nodes accept tokens without a lease: a node during the time of `with_serve_without_lease`, and a
+/// process that has handed its lease over. At any other node without a lease, `try_check_now` returns
+/// [`CheckError::Revoked`] for a token that this node knows to be revoked, and [`CheckError::Unavailable`] for other
+/// tokens.
 #[derive(Clone)]
 pub struct ClusterStore {
     shared: Arc<Shared>,
@@ -52,7 +53,6 @@ impl ClusterStore {
         Self { shared }
     }
 
-    /// Counts and logs a check that is refused because this node may not accept tokens now. Returns the error.
     #[cold]
     fn refuse(&self) -> CheckError {
         self.shared.counts.refused.increment();
@@ -65,8 +65,8 @@ impl ClusterStore {
         CheckError::Unavailable
     }
 
-    /// Stores and publishes a write. The write starts before this function returns. It is finished even if the future
-    /// is dropped.
+    /// Stores and publishes a write. The write starts before this function returns. If the returned future is dropped,
+    /// the write still finishes.
     fn write(&self, write: NodeWrite, until: Until) -> StoreFuture<()> {
         let shared = self.shared.clone();
         let written = shared.memory.write(write);
@@ -78,14 +78,13 @@ impl ClusterStore {
         })
     }
 
-    /// Does `work` in a task of the node, so that it is finished even if the returned future is dropped.
+    /// Does `work` in a task of the node. If the returned future is dropped, the task still finishes.
     fn finish<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> StoreFuture<T> {
         let (sender, receiver) = oneshot::channel();
         (self.shared.spawn)(Box::pin(async move {
-            // If the caller has dropped the future, nothing receives the result.
             let _ = sender.send(work.await);
         }));
         let store = self.shared.name().as_str().into();
@@ -101,13 +100,13 @@ impl fmt::Debug for ClusterStore {
 
 impl RevocationCheck for ClusterStore {
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
-        // The clock is read before the revocations. In the other order, a revocation and a renewal could happen between
-        // the two reads. The check would then use the new lease with the old revocations.
+        // The clock is read before the revocations. In the other order, a revocation and a renewal can happen between
+        // the two reads. The check then uses the new lease with the old revocations.
         if self.shared.may_serve() {
             return self.shared.memory.try_check_now(token);
         }
-        // This node may not accept tokens now. But if it knows that the token is revoked, it says so, because `Revoked`
-        // ends a WebSocket immediately, and `Unavailable` does not.
+        // This node may not accept tokens now. If it knows that the token is revoked, it still returns `Revoked`,
+        // because `Revoked` ends a WebSocket immediately, and `Unavailable` does not.
         match self.shared.memory.try_check_now(token) {
             Some(Err(revoked @ CheckError::Revoked(_))) => Some(Err(revoked)),
             _ => Some(Err(self.refuse())),
@@ -130,13 +129,13 @@ impl RevocationCheck for ClusterStore {
 
 /// The registry of issued PATs (Personal Access Tokens). The memory of each node has the entries of all nodes. With
 /// [`Confirm::Everywhere`](super::Confirm::Everywhere), a change that revokes tokens returns `Ok` only when no node
-/// accepts these tokens any more. Other changes, and all changes with [`Confirm::Local`](super::Confirm::Local), return
-/// `Ok` only when the store that the nodes share has the change. [`AccessTokenChange::Use`] returns `Ok` as soon as
+/// accepts these tokens any more. With [`Confirm::Local`](super::Confirm::Local), and for changes that revoke nothing,
+/// `Ok` means that the store that the nodes share has the change. [`AccessTokenChange::Use`] returns `Ok` as soon as
 /// this node has stored the uses.
 ///
 /// If the wait fails, for example because it takes too long, the result is [`StoreError::NotEverywhere`]. The change is
-/// then stored on this node. If it is not published yet, this node publishes it later. A repeated change that finds
-/// nothing left to revoke returns `Ok` at once, although other nodes may still accept the tokens.
+/// then stored on this node, and this node publishes it later. If a caller then repeats the change, nothing is left to
+/// revoke. The repeated change returns `Ok` immediately, although other nodes may still accept the tokens.
 impl AccessTokenStore for ClusterStore {
     fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         let shared = self.shared.clone();
@@ -183,8 +182,8 @@ impl RevocationStore for ClusterStore {
     }
 
     /// Removes the records that are no longer needed at `now` from the memory of this node. Then starts to remove such
-    /// records from the store that the nodes share, and does not wait for this. The other nodes keep such records until
-    /// they evict.
+    /// records from the store that the nodes share, without waiting for the end. Other nodes keep such records until
+    /// they call `evict` themselves.
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
         let (evicted, shared) = (self.shared.memory.evict(now), self.shared.clone());
         Box::pin(async move {

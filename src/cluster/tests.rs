@@ -1,6 +1,6 @@
 //! Tests of nodes in a simulation. The nodes run their real code. The *place* (the store that the nodes share, such as
 //! Redis), the network, the disk, the clock and the processes are simulated. All nodes run in one thread and in virtual
-//! time, so a seed always gives the same run.
+//! time. So the same seed always gives the same run.
 
 mod contract;
 mod memory;

@@ -7,8 +7,8 @@ use std::{
 
 /// The IP address of a client: the address of the peer, or the address that a trusted proxy has announced.
 ///
-/// An IPv4-mapped IPv6 address becomes the IPv4 address that it contains. So an IPv4 client has the same address
-/// on an IPv4 listener and on an IPv6 listener that also accepts IPv4.
+/// A listener for IPv6 that also accepts IPv4 reports an IPv4 client with an IPv4-mapped IPv6 address. This type
+/// converts it to the IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientAddress(IpAddr);
 
@@ -19,8 +19,7 @@ impl ClientAddress {
     }
 
     /// Parses an address in the forms that proxies use: with or without a port, and IPv6 addresses also in brackets.
-    /// Returns `None` if the text is not an address, or if the address is unspecified, such as `0.0.0.0`, because no
-    /// client has such an address.
+    /// Returns `None` for other text, and for the addresses `0.0.0.0` and `::`, which no client has.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let ip = match text.strip_prefix('[') {
             Some(rest) => {

@@ -1,8 +1,9 @@
 //! Reads the address of the client from `X-Forwarded-For` and `Forwarded` (RFC 7239).
 //!
 //! Both headers are lists. Each proxy appends the address of its peer, so the last element comes from the trusted proxy
-//! in front of the gateway. The elements are read from the right. The first address that is not a trusted proxy is the
-//! client. The elements further to the left are not read, because the client may have sent them to hide its address.
+//! in front of the gateway. This module reads the elements from the right. The first address that does not belong to a
+//! trusted proxy is the address of the client. This module does not read the elements to the left of it, because the
+//! client can have sent them to hide its address.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -11,7 +12,7 @@ use super::{address::ClientAddress, trusted_proxies::TrustedProxies};
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
-/// The header from which the address of the client is read.
+/// The header that contains the address of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddressHeader {
     XForwardedFor,
@@ -25,23 +26,22 @@ impl AddressHeader {
     }
 }
 
-/// The maximum number of elements that are read. There are rarely more than three proxies.
+/// The maximum number of elements that are read.
 const MAX_ELEMENTS: usize = 32;
 
-/// The maximum length of an element in bytes. An element of `Forwarded` may be longer than an address, because it may
-/// contain a host name.
+/// The maximum length of an element in bytes. An element of `Forwarded` can contain a host name.
 const MAX_LENGTH: usize = 512;
 
-/// The client, as the headers of a trusted proxy describe it.
+/// The client in the header of a trusted proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Announced {
     /// The right-most address that is not a trusted proxy.
     Client(ClientAddress),
-    /// There is no header, the proxies have hidden the address, or all addresses belong to trusted proxies.
+    /// There is no header, a proxy has hidden the address, or all addresses belong to trusted proxies.
     Nobody,
 }
 
-/// The reason why the headers of a trusted proxy are not used.
+/// Why the header of a trusted proxy is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
     #[error("X-Forwarded-For has an element that is not the IP address of a client")]
@@ -54,7 +54,6 @@ pub(super) enum Malformed {
     TooMany,
 }
 
-/// Returns the client that the `header` of a trusted proxy announces.
 pub(super) fn announced(
     header: AddressHeader,
     headers: &HeaderMap,
@@ -107,9 +106,8 @@ fn right_most(
 /// Returns the node in the parameter `for` of an element of `Forwarded` (RFC 7239 §4). Returns `None` if the element is
 /// malformed.
 ///
-/// The header is split at each comma, and the element at each semicolon, also inside a quoted string. A split inside a
-/// quoted string separates the opening quote from the closing quote. An element with only one of the two quotes counts
-/// as malformed.
+/// This module splits the header at each comma and each element at each semicolon, even in a quoted string. In that
+/// case, each of the two parts has only one of the two quotation marks. Such a part counts as malformed.
 fn node(element: &[u8]) -> Option<Node> {
     let mut node = None;
     for parameter in element.split(|b| *b == b';') {
@@ -120,7 +118,7 @@ fn node(element: &[u8]) -> Option<Node> {
             return None;
         }
         if name.eq_ignore_ascii_case(b"for") {
-            // Each parameter occurs at most once (RFC 7239 §4).
+            // A parameter must not occur twice (RFC 7239 §4).
             if node.replace(identifier(value)?).is_some() {
                 return None;
             }
@@ -143,7 +141,7 @@ fn identifier(value: &[u8]) -> Option<Node> {
         return Some(Node::Hidden);
     }
     // `ClientAddress::parse` also accepts an IPv6 address without brackets, which RFC 7239 §6 does not permit. It
-    // refuses an obfuscated port, as in `192.0.2.7:_x`, so such an address counts as malformed.
+    // refuses an obfuscated port, as in `192.0.2.7:_x`.
     let is_bare_ipv6 = !text.starts_with('[') && text.matches(':').count() > 1;
     if is_bare_ipv6 { None } else { ClientAddress::parse(text).map(Node::Address) }
 }
@@ -210,11 +208,11 @@ mod tests {
             (&["192.0.2.7:4711, [fd00::1]:443"], "192.0.2.7"),
             (&["::ffff:192.0.2.7, ::ffff:10.0.0.1"], "192.0.2.7"),
             (&["10.0.0.2, 10.0.0.1"], "-"),
-            // Elements to the left of the client address may come from the client, so they are not read.
+            // Elements to the left of the address of the client are not read.
             (&["unknown, \", 192.0.2.7"], "192.0.2.7"),
             (&["\u{e9}", "192.0.2.7"], "192.0.2.7"),
             (&["10.0.0.9, 192.0.2.7, 10.0.0.1"], "192.0.2.7"),
-            // In these cases, an element that must be read is malformed.
+            // An element that must be read is malformed.
             (&[""], "malformed"),
             (&["192.0.2.7,"], "malformed"),
             (&["192.0.2.7, unknown, 10.0.0.1"], "malformed"),
@@ -222,7 +220,6 @@ mod tests {
             (&["192.0.2.7 10.0.0.1"], "malformed"),
             (&["0.0.0.0"], "malformed"),
             (&["\u{e9}"], "malformed"),
-            // The length and the number of the elements are limited.
             (&[&"1".repeat(MAX_LENGTH + 1)], "malformed"),
             (&[&many], "-"),
             (&[&deep], "192.0.2.7"),
@@ -246,20 +243,18 @@ mod tests {
             (&["for=198.51.100.1", "for=192.0.2.7", "for=10.0.0.1"], "192.0.2.7"),
             (&["for=192.0.2.7;host=\"a\\\"b\\\\\""], "192.0.2.7"),
             (&["for=192.0.2.7;host=\"\""], "192.0.2.7"),
-            // In these cases, the proxy hides the address of its client.
+            // The proxy hides the address of its client.
             (&["for=192.0.2.7, for=unknown"], "-"),
             (&["for=192.0.2.7, for=_hidden"], "-"),
             (&["for=192.0.2.7, for=\"_hidden:_port\""], "-"),
             (&["for=192.0.2.7, by=10.0.0.1;proto=https"], "-"),
-            // All addresses belong to trusted proxies.
             (&["for=10.0.0.2, for=10.0.0.1"], "-"),
-            // The client has sent an opening quotation mark. The element that the proxy has appended is still found.
+            // The client has sent an opening quotation mark. This does not hide the element of the proxy.
             (&["for=\"x, for=192.0.2.7"], "192.0.2.7"),
-            // The client has chosen the value of `host`. The proxy has put this value in quotation marks.
+            // The client has chosen the value of `host`, and the proxy has put it in quotation marks.
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\""], "malformed"),
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\\\"b\""], "malformed"),
             (&["for=192.0.2.7;host=\"a;for=198.51.100.1\""], "malformed"),
-            // These elements are malformed.
             (&[""], "malformed"),
             (&["192.0.2.7"], "malformed"),
             (&["for="], "malformed"),

@@ -1,8 +1,8 @@
 //! Information about the connection on which a request arrived, and about its client.
 //!
-//! If a proxy is in front of the gateway, the peer of the connection is the proxy. [`TrustedProxies`] contains the
-//! proxies that may announce the addresses of their clients. For a request from such a proxy,
-//! [`ConnectionInfo::client`] is the announced address of the client.
+//! If a proxy is in front of the gateway, the peer of the connection is the proxy. Proxies in [`TrustedProxies`] may
+//! announce the address of their client in a header. For a request from such a proxy, [`ConnectionInfo::client`] is the
+//! announced address.
 
 mod address;
 mod forwarded;
@@ -22,33 +22,31 @@ pub(crate) use source_network::SourceNetwork;
 use crate::log_limit::log_limited;
 use forwarded::{Announced, announced};
 
-/// The connection on which a request arrived, as an extension of the request.
+/// The connection on which a request arrived. It is an extension of the request.
 ///
 /// The listener of this crate inserts the extension. With another server, use
-/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). Audit records contain the address of the peer, and the
-/// address of the client if the two addresses differ. The login throttle uses the address of the client. The gateway
-/// sets the headers `X-Forwarded-*` and `Forwarded` from this value.
+/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). The gateway uses it for the addresses in audit records,
+/// for the login throttle, and for the headers `X-Forwarded-*` and `Forwarded`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// The address of the client, or of a proxy between the client and this gateway. If the connection began with a
-    /// header of the PROXY protocol, and this header contains the address of the client, `peer` is the address in the
-    /// header.
+    /// The address of the client, or of a proxy between the client and this gateway. If the connection begins with a
+    /// header of the PROXY protocol that contains the address of the client, `peer` is this address.
     pub peer: SocketAddr,
-    /// The local address that the peer connected to. If a header of the PROXY protocol contains the address that the
-    /// client connected to, `local` is the address in the header.
+    /// The local address that the peer has connected to. If the connection begins with a header of the PROXY protocol
+    /// that contains the address to which the client has connected, `local` is this address.
     pub local: SocketAddr,
-    /// Whether the client uses TLS. TLS may end in a program in front of this gateway.
+    /// Whether the client uses TLS. The TLS connection can end in a program in front of this gateway.
     pub protocol: Protocol,
     sender: Sender,
 }
 
-/// The sender of the requests on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sender {
-    /// The peer counts as the client: it is not a trusted proxy, or its header is malformed.
+    /// The peer counts as the client: it is no trusted proxy, or it is a trusted proxy that has sent a malformed
+    /// header.
     Client,
-    /// The peer is a trusted proxy that has announced no client. This header was searched for the address.
+    /// The peer is a trusted proxy that has announced no client in this header.
     Proxy(AddressHeader),
     /// The peer is a trusted proxy that has announced this client in this header.
     ProxyFor(ClientAddress, AddressHeader),
@@ -60,28 +58,30 @@ impl ConnectionInfo {
         Self { peer, local, protocol, sender: Sender::Client }
     }
 
-    /// Returns the address of the client: the address that a trusted proxy has announced, or the address of the peer if
-    /// no proxy has announced an address.
+    /// Returns the address of the client. If a trusted proxy has announced an address, this is the announced address.
+    /// Otherwise, it is the address of the peer.
     pub fn client(&self) -> ClientAddress {
         self.announced_client().unwrap_or_else(|| self.peer.ip().into())
     }
 
-    /// Returns whether the peer is a trusted proxy whose `X-Forwarded-For` or `Forwarded` is not malformed. If `true`,
-    /// the gateway appends its own values to the headers `X-Forwarded-*`, and also to `Forwarded` if `X-Forwarded-For`
-    /// is absent. If `false`, the gateway replaces all these headers.
+    /// Returns whether the peer is a trusted proxy that has sent no malformed header. If `true`, the gateway appends
+    /// its own values to the headers `X-Forwarded-*`, and also to `Forwarded` if `X-Forwarded-For` is absent. If
+    /// `false`, the gateway replaces all these headers.
     pub fn is_from_trusted_proxy(&self) -> bool {
         self.sender != Sender::Client
     }
 
     /// Reads the address of the client from `X-Forwarded-For`, or from `Forwarded` (RFC 7239) if `X-Forwarded-For` is
-    /// absent. `headers` must be the headers as they arrived, before a layer has changed them. The headers are only
-    /// read if the peer is one of `proxies`. The client is then the right-most address that does not belong to
-    /// `proxies`. The elements to the left of this address may come from the client, so they are not read.
+    /// absent. Pass the `headers` before any layer has changed them.
     ///
-    /// If there is no such address, or if the headers are malformed, the client is the peer. The headers are malformed
-    /// if an element that must be read is malformed or longer than 512 bytes, or if more than 32 elements must be read.
-    /// With malformed headers, [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is `false`, so that the headers
-    /// have no effect anywhere.
+    /// If the peer is not one of `proxies`, the client is the peer. If the peer is one of `proxies`, the client is the
+    /// right-most address that does not belong to `proxies`. The elements to the left of this address are not read,
+    /// because the client can have sent them.
+    ///
+    /// If there is no such address, or if the header is malformed, the client is the peer. The header is malformed if
+    /// an element that must be read is malformed or longer than 512 bytes, or if more than 32 elements must be read.
+    /// With a malformed header, [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is `false`, so the header has no
+    /// effect anywhere.
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
         if proxies.contains(self.peer.ip()) {
@@ -111,7 +111,6 @@ impl ConnectionInfo {
         Self { sender, ..self }
     }
 
-    /// Returns the address of the client if a trusted proxy has announced it in a header.
     pub(crate) fn announced_client(&self) -> Option<ClientAddress> {
         match self.sender {
             Sender::Client | Sender::Proxy(_) => None,
@@ -119,8 +118,8 @@ impl ConnectionInfo {
         }
     }
 
-    /// Returns the header that was searched for the address of the client. Returns `None` if the peer is not a trusted
-    /// proxy, or if this header is malformed.
+    /// Returns the header in which the gateway has looked for the address of the client. Returns `None` if the peer is
+    /// not a trusted proxy, or if the header is malformed.
     #[cfg(feature = "proxy")]
     pub(crate) fn address_header(&self) -> Option<AddressHeader> {
         match self.sender {
@@ -130,7 +129,7 @@ impl ConnectionInfo {
     }
 }
 
-/// Whether a client uses TLS.
+/// The protocol of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP without TLS.

@@ -1,9 +1,7 @@
-//! The addresses that a limit counts as one client.
-
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The addresses that one client can have: an IPv4 address, or an IPv6 network with a prefix of 64 bits. A host can
-/// choose any address in its IPv6 network (RFC 4291 §2.5.4).
+/// The addresses that a limit counts as one client: an IPv4 address, or an IPv6 network with a prefix of 64 bits. A
+/// host can choose any address in its IPv6 network (RFC 4291 §2.5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SourceNetwork {
     V4(Ipv4Addr),

@@ -1,11 +1,9 @@
-//! The proxies that may announce the addresses of their clients.
-
 use std::{fmt, net::IpAddr, sync::Arc};
 
-/// The addresses of the proxies that may announce the addresses of their clients.
+/// The proxies whose headers `X-Forwarded-For` and `Forwarded` the gateway believes.
 ///
-/// List only proxies that set `X-Forwarded-For`, append to it, or at least remove the lines that their clients sent. If
-/// a proxy passes the header of its client on unchanged, the client can choose the address that the gateway sees.
+/// Each of these proxies must set `X-Forwarded-For`, append to it, or remove the lines that its clients have sent. If a
+/// proxy forwards this header unchanged, a client can choose the address that the gateway sees.
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -28,9 +26,9 @@ use std::{fmt, net::IpAddr, sync::Arc};
 pub struct TrustedProxies(Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
 
 impl TrustedProxies {
-    /// Trusts each proxy whose address `is_trusted` accepts. `is_trusted` is called for addresses that a trusted proxy
-    /// announces, and for the address of the peer. For the peer, the server of this crate calls `is_trusted` once per
-    /// connection, not for each request. `is_trusted` never gets an IPv4-mapped IPv6 address.
+    /// Trusts each proxy for whose address `is_trusted` returns `true`. The gateway calls `is_trusted` for the address
+    /// of the peer, and for addresses that a trusted proxy announces. For the peer, the server of this crate calls it
+    /// once for each connection. An IPv4-mapped IPv6 address is converted to IPv4 before the call.
     pub fn new(is_trusted: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(is_trusted))
     }

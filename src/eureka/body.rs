@@ -1,4 +1,4 @@
-//! Decompresses an answer of the Eureka registry, within a limit.
+//! Decompresses an answer of the Eureka registry, up to a limit.
 
 use std::{borrow::Cow, io::Read};
 
@@ -8,7 +8,6 @@ use http::{HeaderMap, header::CONTENT_ENCODING};
 /// The maximum size of an answer after decompression, in bytes. A service in the registry takes about 3 KB.
 pub(super) const MAX_BODY: usize = 16 * 1024 * 1024;
 
-/// The reason why the body of an answer cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyError {
     #[error("more than {MAX_BODY} bytes after decompression")]
@@ -19,8 +18,8 @@ pub(super) enum BodyError {
     Coding,
 }
 
-/// Returns the body without its content coding. Decompression ends one byte after [`MAX_BODY`], so even a small body
-/// that would expand to a very large one costs only limited memory and time.
+/// Returns the body without its content coding. A small body can expand to a very large one. So decompression ends one
+/// byte after [`MAX_BODY`].
 pub(super) fn decode<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<Cow<'b, [u8]>, BodyError> {
     let codings: Vec<&[u8]> =
         headers.get_all(CONTENT_ENCODING).iter().map(|value| value.as_bytes()).collect();

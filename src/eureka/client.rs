@@ -1,4 +1,4 @@
-//! Fetches the registry of Eureka, which is the list of all registered instances of services.
+//! Fetches the registry of Eureka: the list of all registered instances of services.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,27 +21,28 @@ use crate::{
     remote::{Address, Client, ClientLimits, Connect, RemoteError, Reply},
 };
 
-/// The maximum time of one request. A fetch sends up to two requests to each host: for the delta, and for the whole
-/// registry.
+/// The time limit of one request. A fetch sends one or two requests to a host: for the delta, for the whole registry,
+/// or for both.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// After this time without a successful fetch, the next fetch gets the whole registry. The delta of Eureka contains
-/// only the changes of the last three minutes. So after a longer time, the delta would lack changes.
+/// A delta is used only if the last fetch was less than this time ago. The delta of Eureka contains only the changes of
+/// the last three minutes.
 const DELTA_FOR: Duration = Duration::from_secs(120);
 
-/// If the client has fetched the whole registry this time ago or earlier, the next fetch gets the whole registry again.
-/// The client compares the hash code of the registry after each delta, but this code only counts the instances of each
-/// status. So it does not reveal every change that was missed.
+/// After this time, the client fetches the whole registry again. The client compares the hash code of the registry
+/// after each delta. But this code contains only the number of instances with each status. So equal codes do not prove
+/// that no change was missed.
 const FULL_EVERY: Duration = Duration::from_secs(600);
 
-/// Fetches the registry from one or more hosts.
+/// A client that fetches the registry from one or more hosts.
 ///
-/// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks only
-/// for the changes (`/apps/delta`) and applies them. It compares the hash code of the resulting registry with the hash
-/// code in the answer. The client fetches the whole registry in these cases:
+/// The client tries the hosts in turn, beginning with the host that answered last. The first fetch gets the whole
+/// registry. A later fetch gets only the changes (`/apps/delta`), and the client applies them. Then it compares the
+/// hash code of the resulting registry with the hash code in the answer. A later fetch gets the whole registry in these
+/// cases:
 ///
-/// - The two hash codes differ, or there is no usable delta.
-/// - The client asks another host than before.
+/// - The two hash codes differ, or the delta cannot be used.
+/// - The client asks a host other than the last one.
 /// - The last fetch has failed, or was two minutes ago or more.
 /// - The last fetch of the whole registry was ten minutes ago or more.
 ///
@@ -78,7 +79,7 @@ struct Host<C> {
     address: Address,
 }
 
-/// The times of the last fetches from the current host.
+/// When the client last fetched from the current host.
 #[derive(Clone, Copy)]
 struct Last {
     any: Instant,
@@ -104,12 +105,12 @@ pub struct Fetched {
     pub has_changed: bool,
     /// The host that answered.
     pub address: Address,
-    /// For each host that was tried before this host, the reason why it gave no usable answer.
+    /// The errors of the hosts that the client tried before this host.
     pub failed: Vec<EurekaError>,
 }
 
 impl<C: Connect> EurekaClient<C> {
-    /// Creates a client that connects with `connector` to `hosts`. An address is the base of Eureka's paths, such as
+    /// Creates a client that connects with `connector` to `hosts`. Eureka's paths are appended to each address, such as
     /// `https://zos1:7553/eureka/`.
     pub fn new(connector: C, hosts: impl IntoIterator<Item = Address>) -> Self {
         let limits = ClientLimits::default().with_deadline(DEADLINE).with_max_body(MAX_BODY);
@@ -118,8 +119,8 @@ impl<C: Connect> EurekaClient<C> {
         Self { hosts, current: 0, registry: Arc::default(), last: None }
     }
 
-    /// Sends the first fetch to the host with the index `host` modulo the number of hosts, counted from 0. If several
-    /// gateways begin with different hosts, the hosts share the load.
+    /// Begins with the host at the index `host` (counted from 0) modulo the number of hosts. If several gateways begin
+    /// with different hosts, the hosts share the load.
     #[must_use]
     pub fn with_first_host(self, host: usize) -> Self {
         let current = host.checked_rem(self.hosts.len()).unwrap_or_default();
@@ -134,14 +135,14 @@ impl<C: Connect> EurekaClient<C> {
     /// Fetches the registry, or its changes.
     ///
     /// # Errors
-    /// The error of the host that was tried last, if no host gave a usable answer. Also an error if there are no hosts.
-    /// In both cases, the registry stays as it was.
+    /// If no host gave a usable answer, the error of the host that was tried last. If there are no hosts, also an
+    /// error. In both cases, the registry does not change.
     pub async fn fetch(&mut self) -> Result<Fetched, EurekaError> {
         let mut failed = Vec::new();
         for turn in 0..self.hosts.len() {
             let at = (self.current + turn) % self.hosts.len();
             if at != self.current {
-                // The delta of another host may begin at another time, so the whole registry is fetched.
+                // The delta of another host can begin at another time. So the client fetches the whole registry.
                 self.last = None;
             }
             match self.fetch_from(at).await {
@@ -176,8 +177,8 @@ impl<C: Connect> EurekaClient<C> {
                     self.last = Some(Last { any: now, ..last });
                     return Ok((Fetch::Delta, registry));
                 }
-                // A bad delta is no reason to try another host. The next host is tried only if the full fetch fails,
-                // too.
+                // If the delta cannot be used, the client asks the same host for the whole registry. It tries the next
+                // host only if this fails, too.
                 Err(error) => {
                     let address = &host.address;
                     log_limited!(debug, ("delta", address), { %address, %error }, "delta of the registry not used; fetching the whole registry");
@@ -211,8 +212,7 @@ impl<C: Connect> Host<C> {
             return Err(Cause::Forbidden);
         }
         let reply = reply.successful().map_err(Cause::Remote)?;
-        // Parsing 16 MB takes some hundred milliseconds. During this time, other tasks of this thread must be able to
-        // run.
+        // Parsing 16 MB takes some hundred milliseconds, which would block the other tasks of this thread.
         let parsed = spawn_blocking(move || read(&reply)).await;
         parsed.unwrap_or_else(|error| Err(Cause::Body(error.to_string())))
     }
@@ -226,7 +226,7 @@ fn request(uri: Uri) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
-    // Without this header, Eureka answers in XML.
+    // Without `Accept`, Eureka answers in XML.
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     request
@@ -244,8 +244,8 @@ impl<C> fmt::Debug for EurekaClient<C> {
     }
 }
 
-/// The reason why a host gave no usable answer. The error contains the address of the host. Of the host's answer, the
-/// error contains at most the status, the hash code, and the position of a problem.
+/// Why a host gave no usable answer. The error contains the address of the host. Of the answer, it contains at most the
+/// status, the hash code, and the position of a problem.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address}: {cause}")]
 pub struct EurekaError {
@@ -259,8 +259,8 @@ impl EurekaError {
         &self.address
     }
 
-    /// Returns whether the host has answered, but its answer cannot be used. Returns `false` if the answer has a status
-    /// 5xx. Also returns `true` if no path can be appended to the address of the host.
+    /// Returns `true` if the host has answered, but the answer cannot be used, and if no path can be appended to the
+    /// address of the host. Returns `false` if the host has not answered, or with a status 5xx.
     pub fn is_answer(&self) -> bool {
         !matches!(self.cause, Cause::Remote(RemoteError::Unavailable(_)))
     }

@@ -1,13 +1,13 @@
-//! Applies a delta (the changes that Eureka reports since an earlier answer) to a registry.
+//! Applies a delta to a registry. A delta is the list of changes that Eureka reports.
 
 use super::{document::Document, instance::Action, registry::Registry};
 
-/// The reason why a delta cannot be used. The caller must then fetch the whole registry.
+/// Why a delta cannot be used. The caller must then fetch the whole registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeltaError {
-    /// After the delta, the hash code of the registry differs from the hash code in the delta. One possible cause is
-    /// that an earlier delta was missed.
+    /// After the delta, the hash code of the registry differs from the hash code in the delta. For example, an earlier
+    /// delta was missed.
     #[error("after the delta, the registry has the hash code {got:?} instead of {want:?}")]
     Mismatch {
         /// The hash code in the delta.
@@ -21,7 +21,7 @@ pub enum DeltaError {
 }
 
 impl Registry {
-    /// Returns the registry after the changes of `delta`.
+    /// Returns a registry with the changes of `delta`.
     ///
     /// # Errors
     /// [`DeltaError`] if the delta has no hash code, or if the hash code of the result differs from the hash code in
@@ -44,7 +44,7 @@ impl Registry {
 mod tests {
     use super::*;
 
-    /// Reads `app/id STATUS ACTION` items.
+    /// Makes a delta from items of the form `app/id STATUS ACTION`.
     fn document(hash_code: Option<&str>, items: &[&str]) -> Document {
         let instance = |item: &&str| {
             let mut words = item.split(' ');
@@ -76,13 +76,11 @@ mod tests {
             ("DOWN_1_UP_3_", vec!["C/1 UP"], Ok("a/1 UP,a/2 UP,b/1 DOWN,c/1 UP")),
             ("DOWN_2_UP_1_", vec!["A/2 DOWN MODIFIED"], Ok("a/1 UP,a/2 DOWN,b/1 DOWN")),
             ("DOWN_1_UP_1_", vec!["A/1 UP DELETED"], Ok("a/2 UP,b/1 DOWN")),
-            // An instance that is added again replaces the old instance.
             (
                 "DOWN_1_OUT_OF_SERVICE_1_UP_1_",
                 vec!["a/2 OUT_OF_SERVICE ADDED"],
                 Ok("a/1 UP,a/2 OUT_OF_SERVICE,b/1 DOWN"),
             ),
-            // If the delta deletes an instance that the registry does not have, nothing changes.
             ("DOWN_1_UP_2_", vec!["X/9 UP DELETED"], Ok("a/1 UP,a/2 UP,b/1 DOWN")),
             ("UP_2_", vec!["B/1 DOWN DELETED"], Ok("a/1 UP,a/2 UP")),
             ("", vec!["A/1 UP DELETED", "A/2 UP DELETED", "B/1 UP DELETED"], Ok("")),

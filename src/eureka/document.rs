@@ -1,4 +1,4 @@
-//! A response of the Eureka registry in JSON.
+//! An answer of the Eureka registry in JSON.
 
 use std::fmt;
 
@@ -30,12 +30,12 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads an answer in JSON. `application` and `instance` may be lists or single objects, numbers and booleans may
-    /// be text, and unknown members are ignored. The forms of `/eureka/apps/APP` and `/eureka/apps/APP/INSTANCE` are
-    /// read, too.
+    /// Reads an answer in JSON. Unknown members are ignored. `application` and `instance` can be lists or single
+    /// objects, and numbers and booleans can be text. This function also reads the answers of `/eureka/apps/APP` and
+    /// `/eureka/apps/APP/INSTANCE`.
     ///
     /// # Errors
-    /// [`ParseError`] if the answer is not JSON, is no answer of a registry, or has more than 10,000 instances.
+    /// [`ParseError`] if the answer is not JSON, is not the answer of a registry, or has more than 10,000 instances.
     pub fn parse(json: &[u8]) -> Result<Self, ParseError> {
         let mut document = Self::default();
         let mut reader = serde_json::Deserializer::from_slice(json);
@@ -61,18 +61,18 @@ impl Document {
         self.instances.iter().map(|(instance, action)| (instance, *action))
     }
 
-    /// Builds the registry from an answer that contains all instances. If two instances of a service have the same id,
-    /// the last one counts.
+    /// Makes a registry of all instances in the answer. If two instances of a service have the same id, the last one
+    /// counts.
     pub fn into_registry(self) -> Registry {
         self.instances.into_iter().map(|(instance, _)| instance).collect()
     }
 }
 
-/// The reason why an answer is not a registry. The error contains no part of the answer.
+/// Why an answer cannot be read. The error contains no part of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
-    /// The answer is not JSON, or a member has a type that it cannot have.
+    /// The answer is not JSON, or a member has the wrong type.
     #[error("the answer is not the expected JSON (line {line}, column {column})")]
     Json {
         /// The line of the problem. The first line is 1.
@@ -90,11 +90,11 @@ pub enum ParseError {
     TooManyInstances,
 }
 
-/// Whether the answer contained applications or instances. An answer that contained neither is not a registry.
+/// Whether the answer contained applications or instances. An answer without both is not the answer of a registry.
 struct Found(bool);
 
-/// One level of the answer. The levels are read into one [`Document`], so that the number of all instances is limited
-/// while the answer is read.
+/// One level of the answer. All levels add their instances to one [`Document`], so that the number of instances is
+/// limited while the answer is read.
 struct Level<'d> {
     kind: Kind,
     into: &'d mut Document,
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for Level<'_> {
         if !matches!(self.kind, Kind::Application | Kind::Instance) {
             return Err(de::Error::invalid_type(de::Unexpected::Seq, &self));
         }
-        // The format has no lists within lists. So an item of this list must not be a list itself.
+        // An item of this list must not be a list itself.
         while items
             .next_element_seed(Item(Level { kind: self.kind, into: &mut *self.into }))?
             .is_some()
@@ -173,7 +173,7 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 }
 
-/// An item of a list at a [`Level`]. It must be an object.
+/// An item of a list. It must be an object.
 struct Item<'d>(Level<'d>);
 
 impl<'de> DeserializeSeed<'de> for Item<'_> {
@@ -184,7 +184,6 @@ impl<'de> DeserializeSeed<'de> for Item<'_> {
     }
 }
 
-/// The member names that are read. Other members are ignored.
 #[derive(Deserialize)]
 enum Name {
     #[serde(rename = "applications")]
@@ -199,7 +198,7 @@ enum Name {
     Other,
 }
 
-/// A hash code. A value that is no text, or is too long, counts as absent: the delta is then not used.
+/// A hash code. If the value is no text, or is too long, it counts as absent. The delta is then not used.
 struct HashCode(Option<String>);
 
 impl<'de> Deserialize<'de> for HashCode {

@@ -1,4 +1,4 @@
-//! An instance that is registered in Eureka, and how it is read from JSON.
+//! Reads an instance from the JSON of Eureka.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -33,7 +33,7 @@ pub enum InstanceStatus {
     Starting,
     /// An operator has taken the instance out of service.
     OutOfService,
-    /// The status is missing, or it is none of the other four.
+    /// The status is missing, or it has another value.
     #[default]
     Unknown,
 }
@@ -53,7 +53,7 @@ impl InstanceStatus {
         }
     }
 
-    /// Reads a status. As in Eureka itself, each unknown status counts as `UNKNOWN`.
+    /// Reads a status. Any other text counts as `UNKNOWN`, as in Eureka itself.
     fn read(text: &str) -> Self {
         let is_name = |status: &Self| status.as_str().eq_ignore_ascii_case(text);
         Self::ALL.into_iter().find(is_name).unwrap_or(Self::Unknown)
@@ -72,13 +72,12 @@ pub enum Action {
     Deleted,
 }
 
-/// One registered instance of a service. The program that registers the instance can choose these values, so none of
-/// them proves anything about the instance.
+/// One registered instance of a service. Any program that can register an instance chooses these values freely, so they
+/// prove nothing about the instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Instance {
-    /// The id of the instance, usually `host:service:port`. If the id is missing or too long, this field contains the
-    /// host.
+    /// The id, usually `host:service:port`. If the id is missing or too long, this field contains the host.
     pub id: String,
     /// The name of the service, in lower case.
     pub app: String,
@@ -94,17 +93,16 @@ pub struct Instance {
     pub home_page_url: Option<String>,
     /// The status page.
     pub status_page_url: Option<String>,
-    /// The URL of the health check. If the instance has a URL with TLS and a URL without TLS, this is the URL with TLS.
+    /// The URL of the health check. If the instance has one URL with TLS and one without, this is the one with TLS.
     pub health_check_url: Option<String>,
     /// The metadata of the instance.
     pub metadata: BTreeMap<String, String>,
-    /// Whether a value was left out because of a limit. The instance still counts in the hash code of the registry. Do
-    /// not send requests to the instance, because the value that was left out may restrict its use.
+    /// Whether a value was left out because it exceeds a limit. Do not send requests to such an instance: the missing
+    /// value could forbid them. The instance still counts in the hash code of the registry.
     pub is_truncated: bool,
 }
 
-/// An instance in JSON. All values are read leniently, because Eureka writes numbers and booleans as text in some
-/// places.
+/// An instance in JSON. In some places, Eureka writes numbers and booleans as text.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct InstanceJson<'a> {
@@ -155,7 +153,7 @@ impl InstanceJson<'_> {
             _ => Action::Added,
         };
         let instance = Instance {
-            // Old versions of Eureka have no instance id, and use the host name as the id.
+            // Old versions of Eureka have no instance id. They use the host name as the id.
             id: id.unwrap_or_else(|| host.clone()),
             app,
             host,
@@ -238,7 +236,7 @@ struct Port {
 }
 
 impl Port {
-    /// Returns the port if it is enabled. Port 0 counts as disabled, because no client can connect to it.
+    /// Returns the port if it is enabled. Port 0 counts as disabled.
     fn enabled(&self) -> Option<u16> {
         self.number.filter(|number| self.is_enabled && *number != 0)
     }
@@ -308,8 +306,7 @@ impl<'de> Visitor<'de> for PortVisitor {
     }
 }
 
-/// The metadata, within the limits. Empty metadata may be `{"@class": "java.util.Collections$EmptyMap"}`, because
-/// Eureka names the Java class of the map.
+/// The metadata, up to the limits. Eureka writes empty metadata as `{"@class": "java.util.Collections$EmptyMap"}`.
 #[derive(Default)]
 struct Metadata {
     values: BTreeMap<String, String>,

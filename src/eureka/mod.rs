@@ -1,13 +1,12 @@
 //! A client of the Eureka registry: the discovery service of the Zowe API Mediation Layer (API ML), where services
 //! register their addresses and metadata.
 //!
-//! [`EurekaClient`] fetches the registry from several hosts, with TLS, gzip and deltas. [`Registry`] is the list of
-//! [`Instance`]s. The parts without network access can be used alone: [`Document::parse`] reads an answer, and
-//! [`Registry::apply`] applies a delta.
+//! [`EurekaClient`] fetches the registry from one or more hosts. [`Registry`] is the list of [`Instance`]s. Programs
+//! with a client of their own can use [`Document::parse`] to read an answer, and [`Registry::apply`] to apply a delta.
 //!
 //! **A registration proves nothing about a service.** Any program whose certificate the discovery service trusts can
 //! register an instance under any name. So the caller must decide which instances may receive credentials
-//! ([D35](crate::decisions#d35)). This module makes no such decision.
+//! ([D35](crate::decisions#d35)).
 //!
 //! ```
 //! use tower_passticket::eureka::{Document, InstanceStatus};

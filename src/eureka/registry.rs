@@ -1,4 +1,4 @@
-//! The list of all instances that are registered in Eureka.
+//! The list of registered instances.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::instance::{Instance, InstanceStatus};
 /// The registered instances of all services, sorted by service and id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registry {
-    /// The instances by service and id.
+    /// The key is the service and the id.
     instances: BTreeMap<(String, String), Instance>,
 }
 
@@ -27,8 +27,8 @@ impl Registry {
         self.instances.is_empty()
     }
 
-    /// Returns the hash code, which Eureka calls `apps__hashcode`: each status and the number of its instances, sorted
-    /// by status. For example, `DOWN_1_UP_2_`.
+    /// Returns the hash code (`apps__hashcode`): each status with the number of its instances, sorted by status, such
+    /// as `DOWN_1_UP_2_`.
     pub fn hash_code(&self) -> String {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for instance in self.instances() {

@@ -1,4 +1,4 @@
-//! The HTML page with an error message, for browsers.
+//! Error messages as HTML pages.
 
 use std::{fmt::Write, sync::LazyLock};
 
@@ -32,7 +32,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.25rem;margin:
 border-top:1px solid var(--line);color:var(--soft);font-size:.875rem}\
 dd{margin:0;font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}";
 
-/// The content security policy permits only the style of the page: no scripts, no other resources, no forms.
+/// The policy permits only the style of the page: no scripts, no other resources, no forms.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
@@ -41,15 +41,14 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).expect("Base64 is a header value")
 });
 
-/// Returns whether a client wants a page: the method is `GET` or `HEAD`, `Accept` prefers HTML to JSON, and
-/// `Sec-Fetch-Mode` is `navigate` or absent.
+/// Returns whether the method is `GET` or `HEAD`, `Accept` prefers HTML to JSON, and `Sec-Fetch-Mode` is `navigate` or
+/// absent.
 pub(super) fn wants_page(method: &Method, headers: &HeaderMap) -> bool {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return false;
     }
     let Some(accept) = headers.get(ACCEPT) else { return false };
-    // Most clients are programs with a short `Accept`, such as `*/*`. The check of the length is the cheapest way to
-    // recognize them.
+    // Most clients are programs with a short `Accept`, such as `*/*`. Checking the length first is cheap.
     accept.len() >= "text/*".len()
         && prefers_html(headers)
         && headers.get(&SEC_FETCH_MODE).is_none_or(|mode| mode == "navigate")
@@ -70,7 +69,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
     html.quality > json.quality
 }
 
-/// The quality of a media type. The most specific media range counts.
+/// The quality of a media type. The quality of the most specific media range counts.
 #[derive(Clone, Copy, Debug, Default)]
 struct Preference {
     specificity: u8,
@@ -93,8 +92,8 @@ impl Preference {
     }
 }
 
-/// Replaces the JSON of an error message of the gateway by a page. The status stays. Of the headers, only
-/// `Content-Type`, `Content-Security-Policy` and `Vary` change. A response without an [`ApiMessage`] does not change.
+/// Replaces the JSON body of an error message of the gateway by a page. A response without an [`ApiMessage`] does not
+/// change.
 pub(super) fn to_page(response: &mut Response<ResponseBody>, id: RequestId) {
     let Some(message) = response.extensions().get::<ApiMessage>() else { return };
     let page = page(response.status(), message, id);
@@ -124,7 +123,6 @@ fn page(status: StatusCode, message: &ApiMessage, id: RequestId) -> Bytes {
     };
     let reason = Escaped(message.reason());
     if !message.reason().is_empty() {
-        // Writing to a String cannot fail.
         let _ = writeln!(page, "<p>{reason}</p>");
     }
     let (action, number) = (Escaped(action), message.number());
@@ -136,7 +134,7 @@ fn page(status: StatusCode, message: &ApiMessage, id: RequestId) -> Bytes {
     page.into()
 }
 
-/// A text in which the special characters of HTML are escaped.
+/// Escapes the special characters of HTML.
 struct Escaped<'a>(&'a str);
 
 impl std::fmt::Display for Escaped<'_> {
@@ -170,7 +168,6 @@ mod tests {
             ("GET", &[("accept", "application/json;q=0.4, text/html;q=0.5")], true),
             ("GET", &[("accept", "application/json;q=0.4"), ("accept", "text/html")], true),
             ("GET", &[("accept", "*/*;q=0.9, text/html, application/json;q=0.1")], true),
-            // These requests come from the script of a page, or from a program.
             ("GET", &[("accept", BROWSER), ("sec-fetch-mode", "cors")], false),
             ("POST", &[("accept", BROWSER)], false),
             ("GET", &[], false),
@@ -205,7 +202,7 @@ mod tests {
             assert!(page.contains(part), "{part}: {page}");
         }
         assert!(page.contains(&format!("<dd>{id}</dd>")), "{page}");
-        // The page refers to no other resource. The policy has the hash of the style that is in the page.
+        // The page refers to no other resource.
         assert!(!page.contains("http") && !page.contains("src=") && !page.contains("url("));
         let style = page.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
         let hash = BASE64_STANDARD.encode(Sha256::digest(style));

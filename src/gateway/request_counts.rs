@@ -1,5 +1,3 @@
-//! Counts the responses of the gateway.
-
 use http::StatusCode;
 
 use crate::metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName};
@@ -14,11 +12,11 @@ const RESPONSES: Description = Description::counter(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestKind {
-    /// The gateway sent the request to the auth API or to a page for users. Requests for the health endpoint do not
-    /// count as this kind, even if the auth API answers them.
+    /// The gateway sent the request to the auth API or to a page for users. A request for the health endpoint always
+    /// counts as `Health`, even if the auth API answers it.
     AuthApi,
-    /// The gateway sent the request to the routed stack, whether or not a route matches. Malformed requests, which the
-    /// gateway refuses, also count as this kind.
+    /// The gateway sent the request to the routed stack, whether or not a route matches. Malformed requests also count
+    /// as this kind.
     Route,
     /// The request was for the health endpoint, `/application/health`.
     Health,
@@ -45,7 +43,7 @@ impl Label for RequestKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StatusClass {
-    /// 1xx. Of these, the gateway counts only 101, which switches to a protocol such as WebSocket.
+    /// 1xx. Only 101 occurs, which switches to a protocol such as WebSocket.
     Informational,
     /// 2xx.
     Success,
@@ -53,7 +51,7 @@ pub enum StatusClass {
     Redirection,
     /// 4xx.
     ClientError,
-    /// 5xx, and 600 to 999, which no standard defines.
+    /// 5xx, and the undefined statuses 600 to 999.
     ServerError,
 }
 

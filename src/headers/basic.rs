@@ -14,16 +14,15 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A user name and a password as the client sent them. `Debug` does not show them. Dropping them overwrites their
-/// memory.
+/// A user name and a password. `Debug` does not show them. Dropping this value overwrites its memory.
 pub(crate) struct BasicCredentials {
     decoded: Zeroizing<Vec<u8>>,
     colon: usize,
 }
 
 impl BasicCredentials {
-    /// Decodes the Base64 text after the word `Basic`. Returns `None` if it is not valid Base64, or if the decoded text
-    /// has no colon. The user name may be empty, and both parts may be bytes that are not UTF-8.
+    /// Decodes the Base64 text after the word `Basic`. Returns `None` if this text is not valid Base64, or if the
+    /// decoded text has no colon. The user name can be empty, and both parts can be bytes that are not UTF-8.
     pub(crate) fn decode(encoded: &[u8]) -> Option<Self> {
         let decoded = Zeroizing::new(BASE64.decode(encoded).ok()?);
         let colon = decoded.iter().position(|byte| *byte == b':')?;

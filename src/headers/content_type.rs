@@ -1,9 +1,9 @@
-//! Content types whose bodies may be endless.
+//! Content types whose bodies can be endless.
 
 use http::HeaderValue;
 
-/// Returns whether a body of this type may be endless: an event stream, or gRPC. For such a body, the gateway permits a
-/// client that reads slowly and a service that pauses.
+/// Returns whether a body of this type can be endless: an event stream, or gRPC. Slow clients and long pauses of the
+/// service are normal for such a body.
 pub(crate) fn is_endless(content_type: &HeaderValue) -> bool {
     begins_with(content_type, b"text/event-stream") || is_grpc(content_type)
 }

@@ -1,7 +1,7 @@
-//! Finds, filters and joins cookies in `Cookie` lines. A line is handled as bytes, because it need not be UTF-8.
+//! Finds, filters and joins cookies. `Cookie` lines can be bytes that are not UTF-8.
 //!
-//! Each line is split at every `;`, even within quotes, as the Zowe API Mediation Layer does. Some servers would read a
-//! cookie after a `;` in quotes as a part of the quoted value. For this module, it is a separate cookie.
+//! As in the Zowe API Mediation Layer, each `;` ends a cookie, even a `;` within quotes. Some servers read a `;` within
+//! quotes as a part of the value.
 
 use bytes::{BufMut, BytesMut};
 use http::{
@@ -9,7 +9,7 @@ use http::{
     header::{COOKIE, GetAll},
 };
 
-/// The `Cookie` lines of a request. With this type, a caller that needs several cookies looks the header up only once.
+/// The `Cookie` lines of a request. A caller that needs several cookies looks up the header only once.
 pub(crate) struct Cookies<'a>(GetAll<'a, HeaderValue>);
 
 impl<'a> Cookies<'a> {
@@ -31,8 +31,10 @@ impl<'a> Cookies<'a> {
 
 /// Keeps the cookies for whose names `keep` returns true, and removes all others. Joins the kept cookies into one line
 /// (RFC 6265 §5.4), and does not change their content. Removes a cookie without `=` or without a name, because a
-/// service might read it as a credential. Some servers also separate cookies at commas (RFC 2109 §4.3.4). If such a
-/// server would find an unwanted cookie in the text of a wanted cookie, the wanted cookie is also removed.
+/// service could read it as a credential.
+///
+/// Some servers also separate cookies at commas (RFC 2109 §4.3.4). Such a server can find an unwanted cookie in the
+/// value of a wanted cookie. In this case, the wanted cookie is removed, too.
 pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| {
         split(pair).is_some_and(|(name, _)| keep(name))
@@ -72,15 +74,14 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
             line.set_sensitive(true);
             headers.insert(COOKIE, line);
         }
-        // This cannot happen: if parts of valid header values are joined with "; ", the result is valid.
+        // This cannot happen: parts of valid header values are valid when joined with "; ".
         Err(_) => {
             headers.remove(COOKIE);
         }
     }
 }
 
-/// Joins several `Cookie` lines into one, and does not change their content. HTTP/2 clients may send several lines (RFC
-/// 9113 §8.2.3).
+/// Joins several `Cookie` lines into one. HTTP/2 clients may send several lines (RFC 9113 §8.2.3).
 #[cfg(feature = "proxy")]
 pub(crate) fn join(headers: &mut HeaderMap) {
     let lines = headers.get_all(COOKIE);
@@ -88,22 +89,21 @@ pub(crate) fn join(headers: &mut HeaderMap) {
         return;
     }
     let lines: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
-    // This cannot fail: if valid header values are joined with "; ", the result is valid.
+    // This cannot fail: valid header values are valid when joined with "; ".
     if let Ok(mut line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
         line.set_sensitive(true);
         headers.insert(COOKIE, line);
     }
 }
 
-/// Returns whether a text can be the value of a cookie (RFC 6265 §4.1.1). An empty text cannot be the value of a
-/// cookie.
+/// Returns whether a text can be the value of a cookie (RFC 6265 §4.1.1). Here, the value must not be empty.
 pub(crate) fn is_value(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
     !text.is_empty() && text.bytes().all(allowed)
 }
 
-/// Returns one `Cookie` line with the cookies of `headers` and the cookie `name`. Returns `None` if `value` cannot be
-/// the value of a cookie ([`is_value`]).
+/// Returns one `Cookie` line with the cookies of `headers` and the cookie `name`. Returns `None` if [`is_value`] does
+/// not permit `value`.
 pub(crate) fn joined_with(headers: &HeaderMap, name: &str, value: &str) -> Option<HeaderValue> {
     if !is_value(value) {
         return None;
@@ -119,8 +119,7 @@ pub(crate) fn joined_with(headers: &HeaderMap, name: &str, value: &str) -> Optio
     HeaderValue::from_maybe_shared(line.freeze()).ok()
 }
 
-/// Splits a `Cookie` line at `;`. Most lines are one cookie with a long token. For them, `memchr` is faster than a loop
-/// over bytes.
+/// Splits a `Cookie` line at `;`. Many cookies contain a long token, so `memchr` is faster than a loop over bytes.
 fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut start = 0;
     memchr::memchr_iter(b';', line).chain([line.len()]).map(move |end| {

@@ -3,9 +3,9 @@
 use http::{HeaderValue, Response, header::CONTENT_LENGTH};
 use http_body::Body;
 
-/// Makes the response to `HEAD`: the head of the response to `GET`, with the length of the body if it is known (RFC
-/// 9110 §9.3.2). This function removes the body. Over HTTP/1.1, hyper would also remove the body. Over HTTP/2, hyper
-/// would send the body, which is a protocol error.
+/// Makes a response to `HEAD` from a response to `GET`: removes the body, and sets `Content-Length` if the length is
+/// known (RFC 9110 §9.3.2). Over HTTP/1.1, hyper removes the body itself. Over HTTP/2, hyper sends the body, which is a
+/// protocol error.
 pub(crate) fn without_body<B: Body + Default>(response: Response<B>) -> Response<B> {
     if response.body().is_end_stream() {
         return response;

@@ -12,9 +12,9 @@ const TRAILERS: &str = "trailers";
 const UPGRADE: &str = "upgrade";
 const WEBSOCKET: &str = "websocket";
 
-/// The headers in which a proxy describes the connection of its client. They stay even if `Connection` names them. If
-/// they did not stay, a client could send `Connection: x-forwarded-for`. Then the address of the client, which a proxy
-/// has added in this header, would be removed (CVE-2022-31813).
+/// The headers in which a proxy describes the connection of its client. They stay even if `Connection` names them.
+/// Otherwise, a client could send `Connection: x-forwarded-for`, to remove its address, which a proxy has added
+/// (CVE-2022-31813).
 const FORWARDING: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",
@@ -28,9 +28,9 @@ const FORWARDING: [&str; 6] = [
 /// hop-by-hop, such as `Transfer-Encoding`. `Forwarded` and `X-Forwarded-For`, `-Host`, `-Port`, `-Prefix` and `-Proto`
 /// stay, even if `Connection` names them (CVE-2022-31813).
 ///
-/// Call this function before you set headers of your own. If you set `Authorization` first, and a client has sent
-/// `Connection: authorization`, this function removes your header. A second call, for example by a proxy, does not
-/// remove your header, because the first call has removed all `Connection` lines.
+/// Call this function before you set headers of your own. Otherwise, a client that sends `Connection: authorization`
+/// removes the `Authorization` that you set. A second call does not remove your header, because the first call has
+/// removed all `Connection` lines.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     HopByHop::of(headers).strip(headers);
 }
@@ -40,14 +40,14 @@ pub(crate) fn strip_request_hop_by_hop(headers: &mut HeaderMap) -> bool {
     HopByHop::of(headers).strip_request(headers)
 }
 
-/// Records which hop-by-hop headers a request or a response has. The caller passes each header to [`see`](Self::see).
-/// So a caller that also looks for other headers needs only one loop over the headers.
+/// Records which hop-by-hop headers a message has. The caller passes each header to [`see`](Self::see). So a caller
+/// that also looks for other headers needs only one loop.
 #[derive(Default)]
 pub(crate) struct HopByHop {
     has_connection: bool,
     /// A `Connection` line contains an item other than `keep-alive`.
     connection_names_any: bool,
-    /// There is a header, other than `Connection`, that is always hop-by-hop, such as `Upgrade`.
+    /// The message has a header that is always hop-by-hop, such as `Upgrade`. `Connection` does not count here.
     has_fixed: bool,
     /// `TE` contains `trailers`.
     accepts_trailers: bool,
@@ -66,7 +66,7 @@ impl HopByHop {
         found
     }
 
-    /// Records one header. Call this function for each header before [`strip`](Self::strip).
+    /// Records one header. Call [`strip`](Self::strip) only after this function was called for each header.
     pub(crate) fn see(&mut self, name: &HeaderName, value: &HeaderValue) {
         match kind(name) {
             Kind::Connection => {
@@ -91,7 +91,8 @@ impl HopByHop {
         }
     }
 
-    /// Returns whether there is a header, other than `Connection`, that is always hop-by-hop, such as `Trailer`.
+    /// Returns whether the message has a header that is always hop-by-hop, such as `Trailer`. `Connection` does not
+    /// count.
     pub(crate) fn has_fixed(&self) -> bool {
         self.has_fixed
     }
@@ -101,8 +102,8 @@ impl HopByHop {
         self.upgrade_has_websocket && self.connection_has_upgrade
     }
 
-    /// Does the same as [`strip`](Self::strip), but keeps `TE: trailers`. The gateway forwards trailers, so it asks the
-    /// service for them on behalf of the client (RFC 9110 §10.1.4). Returns whether the request has `TE: trailers`.
+    /// Does the same as [`strip`](Self::strip), but keeps `TE: trailers` (RFC 9110 §10.1.4), because the gateway
+    /// forwards trailers. Returns whether the request has `TE: trailers`.
     pub(crate) fn strip_request(self, headers: &mut HeaderMap) -> bool {
         let accepts_trailers = self.accepts_trailers;
         self.strip(headers);
@@ -114,7 +115,7 @@ impl HopByHop {
 
     pub(crate) fn strip(self, headers: &mut HeaderMap) {
         if self.connection_names_any {
-            // The lines are cloned, because headers are removed while these lines are read. The clones are cheap.
+            // The loop removes headers, so it cannot borrow the lines.
             let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
             for name in lines.iter().flat_map(listed_names) {
                 let is_forwarding =
@@ -133,8 +134,7 @@ impl HopByHop {
     }
 }
 
-/// Headers of the kind `HopByHop`, and of the kinds after it, are removed in one pass. `Connection` is removed
-/// separately.
+/// One pass removes `HopByHop` and all kinds after it, so the order matters. `Connection` is removed separately.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     EndToEnd,
@@ -159,8 +159,7 @@ fn kind(name: &HeaderName) -> Kind {
     }
 }
 
-/// Returns the names in a `Connection` line, except `keep-alive`. The caller does not need `keep-alive`, because the
-/// header `Keep-Alive` is always removed. Most lines contain no other name.
+/// Returns the names in a `Connection` line, except `keep-alive`: the header `Keep-Alive` is always removed.
 fn listed_names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     list_items(line.as_bytes()).filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_bytes()))
 }

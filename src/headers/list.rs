@@ -1,13 +1,12 @@
-//! Headers whose value is a list with commas between the items (RFC 9110 §5.6.1).
+//! Headers whose value is a list with commas (RFC 9110 §5.6.1).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Returns the items of one line, without blanks at both ends. An item may be empty.
+/// Returns the items of one line, without blanks at both ends. An item can be empty.
 pub(crate) fn list_items(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|b| *b == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Returns the items of all lines of a header.
 pub(crate) fn all_list_items<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,

@@ -1,6 +1,4 @@
-//! General functions for HTTP headers: Basic credentials, content types, cookies, hop-by-hop headers, lists, header
-//! names that CGI treats as equal, the removal of several headers in one pass, and responses to `HEAD`. These functions
-//! do not know which headers have a meaning for the gateway.
+//! General functions for HTTP headers. They do not know which headers have a meaning for the gateway.
 
 mod basic;
 #[cfg(any(feature = "proxy", feature = "tls"))]

@@ -1,8 +1,8 @@
 //! Compares header names as CGI does.
 
-/// Returns whether CGI (RFC 3875 §4.1.18), or an interface derived from CGI, treats two header names as equal. The
-/// names must be in lower case. These interfaces do not distinguish `-` and `_`. In Apache before 2.4 and in mod_fcgid,
-/// each character that is not a letter or a digit counts as `_`.
+/// Returns whether a CGI program (RFC 3875 §4.1.18) sees the same name for two headers. Both names must be in lower
+/// case. CGI does not distinguish `-` and `_`. In Apache before 2.4 and in mod_fcgid, each character that is not a
+/// letter or a digit becomes `_`.
 pub(crate) fn same_for_cgi(a: &str, b: &str) -> bool {
     let is_kept = |byte: u8| byte.is_ascii_alphanumeric();
     let same = |(a, b)| a == b || !(is_kept(a) || is_kept(b));

@@ -1,16 +1,14 @@
 //! Removes unwanted headers in one pass over the headers of a request.
 //!
-//! Most requests have no unwanted header. For such a request, one pass over the headers costs less than a hash
-//! lookup for each unwanted name.
+//! Most requests have no unwanted header. One pass then costs less than a hash lookup for each unwanted name.
 
 use http::{HeaderMap, HeaderName};
 
-/// Removes each header for whose name `unwanted` returns true. Returns the removed names.
+/// Removes each header for whose name `unwanted` returns `true`. Returns the removed names.
 pub(crate) fn sweep(
     headers: &mut HeaderMap,
     mut unwanted: impl FnMut(&HeaderName) -> bool,
 ) -> Vec<HeaderName> {
-    // For most requests, the list is empty, so nothing is allocated.
     let names: Vec<_> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
     for name in &names {
         headers.remove(name);

@@ -6,18 +6,16 @@ use x509_cert::der::asn1::ObjectIdentifier;
 
 /// The type of an attribute in a [`DistinguishedName`](super::DistinguishedName).
 ///
-/// A type is an object identifier (OID), such as `2.5.4.3`. Common types also have names, such as `CN`.
-/// Two types are equal when their object identifiers are equal, so `CN`, `cn`, `commonName` and
-/// `2.5.4.3` are the same type. `Display` writes the [`name`](Self::name). If the type has no known
-/// name, `Display` writes the object identifier.
+/// A type is an object identifier (OID), such as `2.5.4.3`. Common types also have names, such as `CN`. Two types are
+/// equal if their object identifiers are equal. So `CN`, `cn`, `commonName` and `2.5.4.3` are the same type. `Display`
+/// writes the [`name`](Self::name), or the object identifier if the type has no known name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttributeType(pub(super) ObjectIdentifier);
 
-/// Object identifiers and their names. `Display` writes the first name of a type.
+/// Object identifiers and their names. The first name is the name that `Display` writes.
 ///
-/// The sources are RFC 4514 §3, RFC 4519 §2, X.520 and PKCS #9 (RFC 2985 §5.2.1). The name `SP` for the state or
-/// province comes from RACF (IBM's security product for z/OS)
-/// (docs/reference/security-products.md#certificate-mappings).
+/// The sources are RFC 4514 §3, RFC 4519 §2, X.520 and PKCS #9 (RFC 2985 §5.2.1). RACF, IBM's security product for
+/// z/OS, uses the name `SP` for the state or province (docs/reference/security-products.md#certificate-mappings).
 pub(super) const TYPES: [(&str, &[&str]); 25] = [
     ("2.5.4.3", &["CN", "commonName"]),
     ("2.5.4.4", &["SN", "surname"]),
@@ -47,16 +45,14 @@ pub(super) const TYPES: [(&str, &[&str]); 25] = [
 ];
 
 impl AttributeType {
-    /// Reads a known name, or an object identifier such as `2.5.4.3`. The case of a name makes no
-    /// difference.
+    /// Reads a known name in any case, or an object identifier such as `2.5.4.3`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let known = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(text));
         let oid = TYPES.iter().find(|(_, names)| known(names)).map_or(text, |(oid, _)| oid);
         ObjectIdentifier::new(oid).ok().map(Self)
     }
 
-    /// Returns the name that `Display` writes, such as `CN`, `OU` or `emailAddress`, or `None` for a type without a
-    /// known name.
+    /// Returns the name, such as `CN`, `OU` or `emailAddress`. `None` if the type has no known name.
     pub fn name(self) -> Option<&'static str> {
         let oid = self.0.to_string();
         TYPES.iter().find(|(known, _)| *known == oid).map(|(_, names)| names[0])

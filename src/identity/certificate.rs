@@ -16,13 +16,12 @@ use x509_cert::{
 use super::distinguished_name::DistinguishedName;
 use crate::clock::Timestamp;
 
-/// The verified certificate of a client, as a request extension.
+/// The verified certificate of a client. It is an extension of the request.
 ///
-/// The [layers](crate::layer) trust this extension. Code that inserts the extension must first verify the certificate.
-/// The code must also verify that the peer holds the private key of the certificate. The TLS listener of this crate
-/// inserts the extension after a handshake that has verified the certificate and the key.
-/// [`ForwardedCertificateLayer`](crate::layer::ForwardedCertificateLayer) inserts a certificate that a trusted proxy
-/// has verified. The listener parses the certificate once per connection. Cloning is cheap.
+/// The [layers](crate::layer) trust this extension. Code that inserts the extension must first verify the certificate,
+/// and that the peer has the private key of the certificate. The TLS listener of this crate inserts the extension after
+/// a handshake that has verified both. [`ForwardedCertificateLayer`](crate::layer::ForwardedCertificateLayer) inserts a
+/// certificate that a trusted proxy has verified. Cloning is cheap.
 #[derive(Clone)]
 pub struct PeerCertificate(Arc<Parts>);
 
@@ -42,14 +41,14 @@ impl PeerCertificate {
     /// Parses a DER certificate (RFC 5280 §4.1). Does not verify the signature or the dates.
     ///
     /// # Errors
-    /// [`CertificateError`] if the bytes are not a certificate, or if a number in an attribute type (an OID) has more
-    /// than 32 bits.
+    /// [`CertificateError`] if the bytes are not a certificate, or if the certificate has an attribute type (an OID)
+    /// with a number of more than 32 bits.
     pub fn from_der(der: impl Into<Vec<u8>>) -> Result<Self, CertificateError> {
         Self::from_chain(der, [])
     }
 
-    /// Does the same as [`from_der`](Self::from_der), and also stores the intermediate certificates that the peer has
-    /// sent. The intermediate certificates are not parsed.
+    /// Does the same as [`from_der`](Self::from_der), and also stores the intermediate certificates, without parsing
+    /// them.
     ///
     /// # Errors
     /// The same as for [`from_der`](Self::from_der).
@@ -90,13 +89,13 @@ impl PeerCertificate {
     }
 
     /// Returns the intermediate certificates that were passed to [`from_chain`](Self::from_chain), in DER. The TLS
-    /// listener passes all intermediate certificates that the peer has sent. The handshake has verified only the
-    /// intermediate certificates that it used.
+    /// listener passes all intermediate certificates that the peer has sent, even those that the handshake has not
+    /// verified because it did not need them.
     pub fn intermediates(&self) -> impl Iterator<Item = &[u8]> {
         self.0.intermediates.iter().map(|der| &**der)
     }
 
-    /// Returns the certificate in DER, as shared bytes that can be sent without a copy.
+    /// Returns the certificate in DER.
     #[cfg(feature = "remote")]
     pub(super) fn der_bytes(&self) -> &Bytes {
         &self.0.der
@@ -107,9 +106,8 @@ impl PeerCertificate {
         &self.0.sha256
     }
 
-    /// Returns the end of the validity period (RFC 5280 §4.1.2.5). The certificate is valid up to and including this
-    /// time. Check this time for each request: the handshake has checked it, but a connection or a resumed TLS session
-    /// may last longer.
+    /// Returns the last time at which the certificate is valid (RFC 5280 §4.1.2.5). Check this time for each request:
+    /// the handshake has checked it, but a connection or a resumed TLS session can last longer.
     pub fn not_after(&self) -> Timestamp {
         self.0.not_after
     }
@@ -121,7 +119,7 @@ impl PeerCertificate {
         &self.0.subject
     }
 
-    /// Returns the subject: the holder of the certificate. It may be empty (RFC 5280 §4.1.2.6).
+    /// Returns the subject: the name of the holder. It can be empty (RFC 5280 §4.1.2.6).
     pub fn subject_name(&self) -> &DistinguishedName {
         &self.0.subject_name
     }
@@ -137,10 +135,9 @@ impl PeerCertificate {
         &self.0.issuer_name
     }
 
-    /// Returns the common name of the subject. If the subject has several common names, this function returns the first
-    /// one in the order of the certificate, as in Zowe API ML (docs/reference/identity-and-saf.md#common-name). Returns
-    /// `None` if the subject has no common name, or if this common name is not a valid UTF8String, PrintableString or
-    /// IA5String.
+    /// Returns the first common name of the subject, in the order of the certificate, as Zowe API ML does
+    /// (docs/reference/identity-and-saf.md#common-name). Returns `None` if the subject has no common name, or if the
+    /// first one is not a valid UTF8String, PrintableString or IA5String.
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_name.as_deref()
     }
@@ -152,7 +149,7 @@ impl fmt::Debug for PeerCertificate {
     }
 }
 
-/// The bytes are not a certificate, or the certificate has an attribute type that cannot be compared.
+/// The bytes are not a certificate, or the certificate has an attribute type with a number of more than 32 bits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an X.509 certificate in DER: {0}")]
 pub struct CertificateError(String);
@@ -160,8 +157,8 @@ pub struct CertificateError(String);
 /// The object identifier id-at-commonName (RFC 5280 §A.1).
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
-/// Refuses an attribute type (an OID) that contains a number of more than 32 bits. `x509_cert` keeps only 32 bits of
-/// each number, so it would take such a type for another type.
+/// Refuses an attribute type (an OID) with a number of more than 32 bits. `x509_cert` keeps only 32 bits of each
+/// number, and so mistakes such a type for another type.
 fn check_types(name: &Name) -> Result<(), CertificateError> {
     let mut types = name.iter().map(|attribute| attribute.oid);
     if types.all(|oid| has_own_text(&oid)) {
@@ -174,8 +171,8 @@ fn has_own_text(oid: &ObjectIdentifier) -> bool {
     ObjectIdentifier::new(&oid.to_string()).is_ok_and(|same| same == *oid)
 }
 
-/// Returns the text of a UTF8String, PrintableString or IA5String. The other string types of RFC 5280 §4.1.2.4 are not
-/// supported. They are not needed, because user ids are ASCII.
+/// Returns the text of a UTF8String, PrintableString or IA5String. User ids are ASCII, so they do not need the other
+/// string types of RFC 5280 §4.1.2.4.
 fn directory_string(value: &Any) -> Option<String> {
     use x509_cert::der::{Tag, Tagged};
     match value.tag() {
@@ -195,7 +192,7 @@ mod tests {
         for (bytes, want) in [
             (&[0x55, 4, 3][..], true),
             (&[0x55, 4, 0x8f, 0xff, 0xff, 0xff, 0x7f], true),
-            // This is the OID 2.5.4.4294967299, whose last number is 3 more than 2³².
+            // The OID 2.5.4.4294967299: its last number is 2³² + 3.
             (&[0x55, 4, 0x90, 0x80, 0x80, 0x80, 3], false),
         ] {
             let oid = ObjectIdentifier::from_bytes(bytes).unwrap();

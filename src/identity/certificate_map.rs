@@ -1,5 +1,3 @@
-//! Maps client certificates to user ids by a table of filters.
-
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, HashMap},
@@ -21,10 +19,10 @@ use crate::passticket::UserId;
 /// Maps client certificates to user ids by a table of [`CertificateFilter`]s. If several filters match,
 /// the most specific filter decides.
 ///
-/// There are seven kinds of filters. This list starts with the most specific kind. RACF, IBM's security product for
-/// z/OS, uses the same order (*Security Administrator's Guide*, "How RACF processes certificate name filters").
+/// These are the seven kinds of filters, with the most specific kind first. RACF, IBM's security product for z/OS, uses
+/// the same order (*Security Administrator's Guide*, "How RACF processes certificate name filters").
 ///
-/// 1. the fingerprint (RACF: a certificate that is registered with RACF),
+/// 1. the fingerprint (in RACF: a registered certificate),
 /// 2. the full subject with the full issuer,
 /// 3. a partial subject with the full issuer,
 /// 4. the full subject,
@@ -35,8 +33,8 @@ use crate::passticket::UserId;
 /// A partial name consists of the last parts of a full name. If two filters of the same kind match, the filter with
 /// more parts in its name is more specific. A certificate without a matching filter has no user.
 ///
-/// The length of a name is the number of its parts. The time of a look-up depends on how many different lengths the
-/// names in the filters have. It does not depend on the number of filters.
+/// A look-up does not take longer with more filters. It takes longer if the names in the filters have many different
+/// numbers of parts.
 ///
 /// ```
 /// use tower_passticket::{
@@ -64,12 +62,11 @@ struct Filters {
     issuers: Suffixes,
 }
 
-/// Filters on one name, which is the subject or the issuer. Each filter consists of the last parts of a name, and has a
-/// user.
+/// Filters on the subject, or filters on the issuer. The key is the last parts of a name.
 #[derive(Default)]
 struct Suffixes {
     users: HashMap<DistinguishedName, UserId>,
-    /// The lengths of the names in `users`, the largest length first.
+    /// The numbers of parts of the names in `users`, with the largest number first.
     lengths: BTreeSet<Reverse<usize>>,
 }
 
@@ -158,7 +155,7 @@ impl IdentityMapper for CertificateMap {
     }
 }
 
-/// A filter that occurs twice in a table.
+/// A filter occurs twice in a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the filter {filter} occurs twice, for user {first} and user {second}; keep one of them")]
 #[non_exhaustive]
@@ -201,8 +198,8 @@ mod tests {
         map.find([7; 32].into(), &name(subject), &name(issuer))
     }
 
-    /// Returns filters in RACF's order, with the most specific filter first. The last filter does not match a
-    /// certificate with `SUBJECT` and `ISSUER`.
+    /// Returns filters in RACF's order, with the most specific filter first. All but the last match a certificate with
+    /// `SUBJECT` and `ISSUER`.
     fn in_order() -> [CertificateFilter; 13] {
         [
             CertificateFilter::fingerprint([7; 32].into()),
@@ -217,8 +214,7 @@ mod tests {
             issuer(ISSUER),
             issuer("OU=CA,O=Trust"),
             issuer("O=Trust"),
-            // If a filter has a subject and an issuer, the issuer must be the whole issuer. This filter has only a part
-            // of it, so it does not match.
+            // In a filter with a subject and an issuer, a part of the issuer does not match.
             subject_and_issuer(SUBJECT, "OU=CA,O=Trust"),
         ]
     }
@@ -233,7 +229,6 @@ mod tests {
             .map(|(i, filter)| (filter.clone(), user(&format!("U{i}"))))
             .collect();
         for first in 0..=matching.len() {
-            // The order of the entries makes no difference.
             for reversed in [false, true] {
                 let mut entries = entries[first..].to_vec();
                 if reversed {

@@ -1,5 +1,3 @@
-//! Maps client certificates to user ids by their common name.
-
 use std::future::ready;
 
 use super::{
@@ -11,9 +9,8 @@ use crate::passticket::UserId;
 /// Uses the common name of the subject as the user id: `CN=USER` maps to `USER`. API ML (Zowe's API Mediation Layer)
 /// does the same if no other mapping is configured (docs/reference/identity-and-saf.md#common-name).
 ///
-/// This mapping is only as trustworthy as the certificate authorities that the TLS listener accepts. If
-/// one of these authorities issues a certificate with the name of a user, the holder of the certificate
-/// gets the access rights of that user.
+/// So the TLS listener must trust only certificate authorities that check names. If an authority issues a certificate
+/// with the name of a user, the holder of this certificate gets the access rights of the user.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CommonNameMapper;
 
@@ -58,7 +55,7 @@ mod tests {
             (vec![(DnType::CommonName, utf8("user"))], Ok("USER")),
             (vec![(DnType::CommonName, printable)], Ok("IBMUSER")),
             (vec![(DnType::OrganizationName, utf8("USER"))], Err(MapError::NoCommonName)),
-            // The text after the comma belongs to the value. It is not another attribute.
+            // The text after the comma belongs to the value of `O`. It is not another attribute.
             (
                 vec![
                     (DnType::OrganizationName, utf8("x, CN=ADMIN")),

@@ -11,15 +11,14 @@ use super::attribute_type::AttributeType;
 
 /// A distinguished name (X.501). The most specific part comes first, as in RFC 4514.
 ///
-/// Two names are equal when they have the same parts in the same order. A part is a set of attributes, so `CN=a+OU=b`
-/// equals `OU=b+CN=a`. Attribute types are compared by their object identifier, so `cn`, `CN`, `commonName` and
-/// `2.5.4.3` are equal. Values are compared exactly, so their case matters. If a value can be read as text, its ASN.1
-/// string type in the certificate makes no difference.
+/// Two names are equal if they have the same parts in the same order. A part is a set of attributes, so `CN=a+OU=b`
+/// equals `OU=b+CN=a`. Attribute types are equal if their object identifiers are equal, so `cn`, `CN`, `commonName` and
+/// `2.5.4.3` are equal. The case of values matters. If a value can be read as text, its ASN.1 string type in the
+/// certificate does not matter.
 ///
-/// `FromStr` parses the text form of RFC 4514 §3, and ignores blanks around `,`, `+` and `=`. An attribute type can be
-/// an object identifier, or the short or long name of a common type, such as `CN` and `commonName`. `S` and `SP` are
-/// also names of `ST`, and `E` is also a name of the e-mail address of PKCS #9. `Display` writes the text form of RFC
-/// 4514 §2.
+/// `FromStr` parses the text form of RFC 4514 §3, and ignores blanks around `,`, `+` and `=`. It accepts each attribute
+/// type as an object identifier, and common types also by their names, such as `CN` or `commonName`. `S` and `SP` are
+/// other names of `ST`, and `E` is another name of `emailAddress`. `Display` writes the text form of RFC 4514 §2.
 ///
 /// ```
 /// use tower_passticket::identity::DistinguishedName;
@@ -64,7 +63,6 @@ impl DistinguishedName {
     }
 
     /// Returns whether the name has no parts. The subject of a certificate can be empty.
-    /// [`CertificateFilter`](super::CertificateFilter) does not accept an empty name.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -80,8 +78,7 @@ impl DistinguishedName {
     }
 }
 
-/// Allows a look-up with a slice of parts in a map whose keys are names. So the last parts of a name can be looked up
-/// without a copy.
+/// In a map whose keys are names, a caller can look up the last parts of a name without a copy.
 impl Borrow<[Rdn]> for DistinguishedName {
     fn borrow(&self) -> &[Rdn] {
         &self.0
@@ -95,8 +92,7 @@ impl Rdn {
         Self(attributes.into())
     }
 
-    /// Returns the attributes without duplicates, in a fixed order. The order does not depend on how the name was
-    /// written.
+    /// Returns the attributes without duplicates. Their order does not depend on how the name was written.
     pub fn attributes(&self) -> &[Attribute] {
         &self.0
     }
@@ -134,7 +130,7 @@ impl From<&Name> for DistinguishedName {
                 Rdn::new(attributes.collect())
             })
             .collect();
-        // In a certificate, the least specific part comes first. The text form has the reverse order (RFC 4514 §2.1).
+        // A certificate has the least specific part first, and the text form has it last (RFC 4514 §2.1).
         rdns.reverse();
         Self(rdns.into())
     }
@@ -146,8 +142,7 @@ impl From<&Any> for Value {
         let text = match value.tag() {
             Tag::Utf8String => str::from_utf8(bytes).ok().map(str::to_owned),
             Tag::BmpString => utf16(bytes),
-            // A TeletexString that is not ASCII is not read as text, because certificates use different character sets
-            // for it.
+            // If a TeletexString is not ASCII, its character set is not known. So it is not read as text.
             Tag::PrintableString
             | Tag::Ia5String
             | Tag::NumericString
@@ -159,7 +154,7 @@ impl From<&Any> for Value {
         };
         match text {
             Some(text) => Self::Text(text.into()),
-            // Encoding cannot fail, because the value was decoded from DER, so its length is valid.
+            // Encoding cannot fail, because the value was decoded from DER.
             None => Self::Der(value.to_der().unwrap_or_else(|_| bytes.to_vec()).into()),
         }
     }
@@ -203,7 +198,6 @@ impl fmt::Display for Attribute {
         write!(f, "{}=", self.kind)?;
         match (&self.value, self.kind.name()) {
             (Value::Text(text), Some(_)) => write_escaped(f, text),
-            // If a type has no name, its value is written in hexadecimal (RFC 4514 §2.4).
             (Value::Text(text), None) => {
                 let any = Any::new(Tag::Utf8String, text.as_bytes()).map_err(|_| fmt::Error)?;
                 write_hex(f, &any.to_der().map_err(|_| fmt::Error)?)
@@ -224,8 +218,8 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
 }
 
-/// Escapes a value (RFC 4514 §2.4). The RFC permits escaping any character. So control characters are also escaped,
-/// because otherwise a name could break a log line.
+/// Escapes a value (RFC 4514 §2.4). Also escapes control characters, because a name must not break a log line. The RFC
+/// permits this.
 fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let last = text.char_indices().next_back().map(|(i, _)| i);
     for (i, c) in text.char_indices() {

@@ -1,4 +1,4 @@
-//! Distributed identities, which are names in user registries outside z/OS.
+//! Distributed identities: names in user registries outside z/OS.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -6,11 +6,11 @@ use std::{fmt, str::FromStr, sync::Arc};
 /// Services) have this limit (docs/reference/identity-and-saf.md#zss-limits).
 const MAX_NAME: usize = 246;
 
-/// A name in a user registry outside z/OS, together with this registry. The name is, for example, an e-mail address,
-/// the subject of an OpenID Connect token, or a distinguished name.
+/// A name in a user registry outside z/OS, and the name of this registry. The name can be an e-mail address, the
+/// subject of an OpenID Connect token, or a distinguished name.
 ///
-/// RACF calls this a distributed identity. The security product on z/OS can map such an identity to a user id. In RACF,
-/// the command `RACMAP` defines the mapping in the class `IDIDMAP`.
+/// The security product on z/OS can map such an identity to a user id. In RACF, the command `RACMAP` defines this
+/// mapping.
 ///
 /// ```
 /// use tower_passticket::identity::{DistributedIdentity, EmailAddress, Registry};
@@ -27,8 +27,8 @@ pub struct DistributedIdentity {
 }
 
 impl DistributedIdentity {
-    /// Creates an identity from a name of 1 to 246 bytes and the name of a registry of 1 to 255 bytes. Both must be
-    /// UTF-8 without control characters, and without blanks at the beginning and the end.
+    /// Creates an identity from a name of 1 to 246 bytes and the name of a registry of 1 to 255 bytes. Both must have
+    /// no control characters, and no blanks at the beginning or the end.
     ///
     /// # Errors
     /// [`IdentityError`] contains the beginning of the text, and the rule that the text violates.
@@ -45,8 +45,7 @@ impl DistributedIdentity {
         Ok(Self { name: name.into(), registry: registry.clone() })
     }
 
-    /// Makes an identity from an e-mail address. This cannot fail, because an address follows stricter
-    /// rules than a name.
+    /// Makes an identity from an e-mail address.
     pub fn from_email(email: &EmailAddress, registry: &Registry) -> Self {
         Self { name: email.0.clone(), registry: registry.clone() }
     }
@@ -78,8 +77,7 @@ impl fmt::Debug for DistributedIdentity {
     }
 }
 
-/// The name of a registry: 1 to 255 bytes of UTF-8, without control characters, and without blanks at the beginning and
-/// the end.
+/// The name of a registry: 1 to 255 bytes, without control characters, and without blanks at the beginning or the end.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Registry(Arc<str>);
 
@@ -87,7 +85,7 @@ impl Registry {
     /// The maximum length in bytes (docs/reference/identity-and-saf.md#zss-limits).
     pub const MAX_LEN: usize = 255;
 
-    /// Checks the name of a registry. Does not change it.
+    /// Checks the name of a registry.
     ///
     /// # Errors
     /// [`IdentityError`] contains the beginning of the text, and the rule that the text violates.
@@ -118,16 +116,15 @@ impl fmt::Debug for Registry {
 /// An e-mail address: a local part, exactly one `@`, and a domain.
 ///
 /// An address has at most 246 bytes, and no blanks or control characters. A second `@` is an error, because two
-/// programs could split such a text at different `@` characters. No other rules are checked, because the mapping
-/// decides whether the address has a user.
+/// programs could split the address at different `@` characters. There are no other rules.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EmailAddress(Arc<str>);
 
 impl EmailAddress {
-    /// The maximum length in bytes. The name of a [`DistributedIdentity`] has the same limit.
+    /// The maximum length in bytes.
     pub const MAX_LEN: usize = MAX_NAME;
 
-    /// Checks an address. Does not change it.
+    /// Checks an address.
     ///
     /// # Errors
     /// [`IdentityError`] contains the beginning of the text, and the rule that the text violates.
@@ -215,7 +212,7 @@ impl fmt::Display for What {
     }
 }
 
-/// A text that cannot be part of an identity.
+/// The text is not a valid name, registry or e-mail address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the {what} {text:?} {rule}; write 1 to {} bytes, {}", what.max_len(), expected(*what))]
 pub struct IdentityError {
@@ -251,7 +248,7 @@ pub enum IdentityRule {
     /// The text is empty or has only blanks.
     #[error("is empty or blank")]
     Empty,
-    /// The text is longer than the security product permits.
+    /// The text is too long.
     #[error("has {bytes} bytes")]
     TooLong {
         /// The length of the text in bytes.
@@ -280,7 +277,6 @@ mod tests {
     #[test]
     fn a_name_or_registry_that_violates_a_rule_is_an_error() {
         use IdentityRule::{Control, Empty, Padded, TooLong};
-        // This character has two bytes in UTF-8.
         let long = |n| "\u{e4}".repeat(n);
         let cases: [(&str, Option<IdentityRule>); 12] = [
             ("jane@example.com", None),

@@ -12,14 +12,13 @@ use crate::passticket::UserId;
 
 /// Maps distributed identities (names in registries outside z/OS) to user ids by a table.
 ///
-/// Registries are compared exactly, and so are names. But if a name is an [`EmailAddress`] and not a
-/// [`DistinguishedName`], the case of its ASCII letters is ignored. For example, an identity provider may send
-/// `Jane.Doe@Example.com` for the entry `jane.doe@example.com` of the table.
+/// The case of registries and names matters. But if a name is an [`EmailAddress`] and not a [`DistinguishedName`], the
+/// case of its ASCII letters does not matter. So the name `Jane.Doe@Example.com` of an identity provider matches the
+/// entry `jane.doe@example.com`.
 ///
-/// The domain of an address is case-insensitive (RFC 5321 §2.4). The RFC permits mail systems to distinguish upper and
-/// lower case in the part before the `@`, but in practice they do not. So it is an error if two addresses of one
-/// registry in the table differ only in the case of ASCII letters. Letters that are not ASCII are compared exactly,
-/// because systems have different rules for the case of these letters.
+/// If two addresses of one registry in the table differ only in the case of ASCII letters, this is an error. RFC 5321
+/// §2.4 permits mail systems to distinguish upper and lower case before the `@`, but in practice they do not. For
+/// letters that are not ASCII, systems have different rules. So the case of these letters matters.
 ///
 /// ```
 /// use tower_passticket::{
@@ -61,8 +60,7 @@ impl DistributedMap {
     }
 }
 
-/// Converts an identity to the form that is compared. If the name is an e-mail address, its ASCII letters
-/// are converted to lower case.
+/// Returns the key of an identity in the table. In an e-mail address, ASCII letters become lower case.
 fn comparison_key(identity: &DistributedIdentity) -> DistributedIdentity {
     let name = identity.name();
     if EmailAddress::new(name).is_ok() && name.parse::<DistinguishedName>().is_err() {
@@ -84,14 +82,14 @@ impl DistributedMapper for DistributedMap {
     }
 }
 
-/// An identity that occurs twice in a table.
+/// An identity occurs twice in a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the identity {identity} occurs twice, for user {first} and user {second}; keep one of them"
 )]
 #[non_exhaustive]
 pub struct DuplicateIdentity {
-    /// The identity, as the second entry writes it.
+    /// The identity in the second entry.
     pub identity: DistributedIdentity,
     /// The user of the first entry.
     pub first: UserId,
@@ -127,7 +125,7 @@ mod tests {
             ("jane.doe@example.org", "R", None),
             ("\u{c4}@Example.com", "R", Some("UMLAUT")),
             ("\u{e4}@example.com", "R", None),
-            // The lower case of U+212A (Kelvin sign) is k in Unicode, but U+212A is not ASCII.
+            // In Unicode, the lower case of U+212A (Kelvin sign) is k. But U+212A is not ASCII.
             ("Kim@example.com", "R", Some("KIM")),
             ("\u{212a}im@example.com", "R", None),
             ("CN=Jane@Example.com,O=x", "R", Some("DN")),

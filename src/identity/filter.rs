@@ -8,16 +8,15 @@ use super::{
 
 /// A filter on the fingerprint, the subject or the issuer of a client certificate.
 ///
-/// RACF, IBM's security product for z/OS, calls a filter on names a certificate name filter. In the RACF command
-/// `RACDCERT MAP`, `SDNFILTER` contains the subject and `IDNFILTER` the issuer.
+/// In RACF, IBM's security product for z/OS, such a filter on names is a *certificate name filter*. In the command
+/// `RACDCERT MAP`, `SDNFILTER` contains the subject, and `IDNFILTER` contains the issuer.
 ///
 /// - **Fingerprint**: the filter matches exactly one certificate.
 /// - **Subject** or **issuer**: the filter matches if the name in the certificate ends with the parts in
 ///   the filter. `OU=Payroll,O=Example` matches `CN=Jane,OU=Payroll,O=Example`.
 /// - **Subject and issuer**: the filter matches if the subject in the certificate ends with the subject in the filter,
-///   and the issuers are *equal*. As in RACF, the issuer must be complete. An incomplete issuer is not reported as an
-///   error, because it looks like the complete name of another issuer. But such a filter does not match the
-///   certificates of the issuer that was meant.
+///   and the issuers are *equal*. So write the complete issuer, as in RACF. A filter with only a part of the issuer
+///   matches nothing of this issuer. It is not an error, because the part could be the complete name of another issuer.
 ///
 /// If several filters match, [`CertificateMap`](super::CertificateMap) uses the most specific filter.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -32,8 +31,8 @@ pub(super) enum Kind {
 }
 
 impl CertificateFilter {
-    /// Creates a filter that matches only the certificate with this fingerprint. Registering a certificate in RACF
-    /// (`RACDCERT ADD`) has the same effect.
+    /// Creates a filter that matches only the certificate with this fingerprint. In RACF, the command `RACDCERT ADD`
+    /// registers a single certificate.
     pub fn fingerprint(fingerprint: Fingerprint) -> Self {
         Self(Kind::Fingerprint(fingerprint))
     }
@@ -105,7 +104,7 @@ impl fmt::Debug for CertificateFilter {
     }
 }
 
-/// A name in a filter is empty. A filter that only has an empty name would match every certificate.
+/// A name in a filter is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the name of a filter is empty; write at least its last part, such as O=company")]
 #[non_exhaustive]

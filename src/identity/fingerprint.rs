@@ -26,8 +26,7 @@ impl From<[u8; 32]> for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = FingerprintError;
 
-    /// Reads 64 hexadecimal digits in upper or lower case. The text has a colon between all pairs of digits, or no
-    /// colon.
+    /// Reads 64 hexadecimal digits in upper or lower case, with a colon between all pairs of digits or without colons.
     fn from_str(text: &str) -> Result<Self, FingerprintError> {
         let error = || FingerprintError(text.chars().take(120).collect());
         let mut sha256 = [0; 32];

@@ -1,12 +1,12 @@
-//! The certificate of the peer, for connections on which proxies and gateways may send the requests of their clients.
-//! [`Forwarder`] contains the certificate of a trusted proxy or gateway, and [`UnlistedPeer`] the certificate of a peer
-//! that acts as a client.
+//! The certificate of the peer, if the peer can be a proxy or gateway that sends the requests of its clients.
+//! [`Forwarder`] contains the certificate of a trusted proxy or gateway. [`UnlistedPeer`] contains the certificate of
+//! any other peer.
 
 use super::PeerCertificate;
 
-/// The certificate of a trusted proxy or gateway that may send the certificates of its clients. It is an extension of
-/// each request on the connections of this proxy or gateway, until the certificate expires. It proves who sent the
-/// request, and is never the credential of the client.
+/// The certificate of a trusted proxy or gateway. This peer may send the certificates of its clients. Until the
+/// certificate expires, it is an extension of each request of this peer. It proves which peer sent the request. It is
+/// never the credential of the client.
 ///
 /// Only [`ForwardedCertificateLayer`](crate::layer::ForwardedCertificateLayer) creates this type. Audit records contain
 /// the subject of the certificate ([`AuditRecord::gateway`](crate::audit::AuditRecord::gateway)).
@@ -24,9 +24,9 @@ impl Forwarder {
     }
 }
 
-/// The certificate of a peer that acts as a client, and not as a trusted proxy or gateway. It is an extension of the
-/// requests on the connections of this peer, and proves who sent the request. It is the credential of the request only
-/// if the request also has it as a [`PeerCertificate`] extension.
+/// The certificate of a peer that is not a trusted proxy or gateway. It is an extension of each request of this peer,
+/// and proves which peer sent the request. It is the credential of the request only if the request also has it as a
+/// [`PeerCertificate`] extension.
 ///
 /// Only [`ForwardedCertificateLayer`](crate::layer::ForwardedCertificateLayer) creates this type, with
 /// [`UnlistedPeers::ActForThemselves`](crate::layer::UnlistedPeers::ActForThemselves).

@@ -7,14 +7,13 @@ use crate::passticket::{NameError, UserId};
 
 /// Maps a client certificate to a user id.
 ///
-/// This trait is only for certificates. [`DistributedMapper`] is for distributed identities, which are names in a user
-/// registry outside z/OS.
+/// This trait is only for certificates. [`DistributedMapper`] maps distributed identities (names in a user registry
+/// outside z/OS).
 ///
-/// [`CommonNameMapper`](super::CommonNameMapper) reads the user id from the subject of the certificate.
-/// Implement this trait to look the user up in a directory or another system.
+/// [`CommonNameMapper`](super::CommonNameMapper) reads the user id from the subject of the certificate. Implement this
+/// trait to find the user in a directory or another system.
 ///
-/// The trait is object-safe, and `Arc<M>` implements the trait for each mapper `M`. A program that chooses
-/// the mapper at run time can therefore use `Arc<dyn IdentityMapper>` wherever a mapper is expected.
+/// A program that chooses the mapper at run time can use `Arc<dyn IdentityMapper>`.
 ///
 /// # Example
 /// ```
@@ -58,13 +57,13 @@ use crate::passticket::{NameError, UserId};
 /// # }).unwrap();
 /// ```
 pub trait IdentityMapper: Send + Sync + 'static {
-    /// Starts to map `certificate`, which the TLS handshake or a trusted proxy has verified.
+    /// Starts to map `certificate`. The TLS handshake or a trusted proxy has verified it.
     fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture;
 
-    /// Maps `certificate` if this is possible without waiting. Returns `None` if it is not possible.
+    /// Maps `certificate` without waiting. Returns `None` if this is not possible.
     ///
-    /// Callers use this method first. If it returns `None`, they call [`map_certificate`](Self::map_certificate).
-    /// Implement this method if your mapper never waits, so that no future is allocated. The default implementation
+    /// Callers call this method first. If it returns `None`, they call [`map_certificate`](Self::map_certificate). If
+    /// your mapper never waits, implement this method, so that no future is allocated. The default implementation
     /// returns `None`.
     fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
         let _ = certificate;
@@ -84,11 +83,10 @@ impl<M: IdentityMapper + ?Sized> IdentityMapper for Arc<M> {
 
 /// Maps a distributed identity (a name in a user registry outside z/OS) to a user id.
 ///
-/// [`DistributedMap`](super::DistributedMap) looks the name up in a table. Implement this trait to look
-/// the name up in a directory or another system.
+/// [`DistributedMap`](super::DistributedMap) finds the name in a table. Implement this trait to find the name in a
+/// directory or another system.
 ///
-/// The trait is object-safe, and `Arc<M>` implements the trait for each mapper `M`. A program that chooses
-/// the mapper at run time can therefore use `Arc<dyn DistributedMapper>` wherever a mapper is expected.
+/// A program that chooses the mapper at run time can use `Arc<dyn DistributedMapper>`.
 ///
 /// # Example
 /// ```
@@ -129,7 +127,7 @@ impl<M: IdentityMapper + ?Sized> IdentityMapper for Arc<M> {
 /// # }).unwrap();
 /// ```
 pub trait DistributedMapper: Send + Sync + 'static {
-    /// Starts to map `identity`, which the caller has verified.
+    /// Starts to map `identity`. The caller has verified it.
     fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture;
 }
 
@@ -139,18 +137,17 @@ impl<M: DistributedMapper + ?Sized> DistributedMapper for Arc<M> {
     }
 }
 
-/// The future that [`IdentityMapper`] and [`DistributedMapper`] return. Its output is the user id, or the reason why
-/// the identity was not mapped to a user.
+/// The future of [`IdentityMapper`] and [`DistributedMapper`].
 pub type MapFuture = Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send>>;
 
-/// The reason why an identity was not mapped to a user.
+/// Why an identity was not mapped to a user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {
     /// The subject has no common name.
     #[error("the subject of the certificate has no common name")]
     NoCommonName,
-    /// The text that should be the user id, such as the common name, is not a valid user id.
+    /// The mapping results in a text, such as the common name, that is not a valid user id.
     #[error(transparent)]
     NotAUserId(#[from] NameError),
     /// The certificate has expired.
@@ -159,7 +156,7 @@ pub enum MapError {
     /// No user is mapped to the identity.
     #[error("no user is mapped to the identity")]
     NotMapped,
-    /// The rules of the service give the person two different technical users.
+    /// Two rules of the service give the person two different technical users.
     #[error(
         "rules of the service give the person two technical users, {first} and {second}; remove one of the rules, or \
          remove the person from one of the roles"
@@ -170,11 +167,11 @@ pub enum MapError {
         /// Another technical user.
         second: UserId,
     },
-    /// The system that maps identities is not available, for example because it cannot be reached.
+    /// The system that maps identities is not available. For example, it cannot be reached.
     #[error("the identity mapping is not available")]
     Unavailable,
-    /// The mapping failed for another reason, for example because the response of the system that maps identities
-    /// cannot be used.
+    /// The mapping failed for another reason. For example, the response of the system that maps identities cannot be
+    /// used.
     #[error("the identity mapping failed: {0}")]
     Failed(String),
 }

@@ -2,13 +2,13 @@
 //!
 //! A client has an identity of one of two kinds:
 //!
-//! - **Client certificate**: the certificate that the client presented in the TLS handshake, or that a trusted proxy
-//!   has forwarded. [`IdentityMapper`] maps certificates. In spite of its general name, it maps nothing else.
+//! - **Client certificate**: the client presented it in the TLS handshake, or a trusted proxy has forwarded it.
+//!   [`IdentityMapper`] maps only certificates.
 //! - **Distributed identity**: a name in a user registry outside z/OS, such as an e-mail address in an
 //!   LDAP directory, or the subject of an OpenID Connect token. The term comes from RACF (IBM's security
 //!   product for z/OS). [`DistributedMapper`] maps these names.
 //!
-//! An identity without a mapping has no user id. There is no default user.
+//! An identity without a mapping has no user id: there is no default user.
 //!
 //! These types implement the two traits:
 //!

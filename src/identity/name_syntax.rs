@@ -1,12 +1,12 @@
 //! Parses distinguished names (RFC 4514 §3).
 //!
-//! The crate x509-cert also has a parser for these names. The tests in this file compare it with our parser. We do not
-//! use the parser of x509-cert for three reasons:
-//! - It splits `a\\\,OU=b` (an escaped backslash, then an escaped comma) into two parts. The end of the value then
-//!   becomes a separate part of the name, so the name could match a filter that it must not match.
+//! The crate x509-cert also has a parser for these names. The tests in this file compare it with this parser. There are
+//! three reasons not to use the parser of x509-cert:
+//! - It splits `a\\\,OU=b` (an escaped backslash, then an escaped comma) into two parts. So the end of a value becomes
+//!   a part of the name, and the name can match a filter that it must not match.
 //! - It reads some texts wrongly. It treats blanks around separators as a part of the value, reads one hexadecimal
 //!   digit as a whole byte, and accepts values that are not UTF-8.
-//! - Its errors contain neither the text nor the mistake, but an operator needs both.
+//! - Its errors do not tell an operator the text and the mistake.
 
 use std::str::FromStr;
 
@@ -29,7 +29,7 @@ pub struct NameSyntaxError {
 }
 
 impl NameSyntaxError {
-    /// Returns the fault of the text.
+    /// Returns the first fault in the text.
     pub fn problem(&self) -> &NameProblem {
         &self.problem
     }
@@ -51,7 +51,7 @@ pub enum NameProblem {
     /// A backslash is followed neither by a character that can be escaped nor by two hexadecimal digits.
     #[error("a backslash must be followed by a special character or by two hexadecimal digits")]
     Escape,
-    /// The bytes that are written as hexadecimal digits are not UTF-8.
+    /// The bytes of a value, written as hexadecimal digits, are not UTF-8.
     #[error("the escaped bytes of a value are not UTF-8")]
     NotUtf8,
     /// A value that begins with `#` is not DER in hexadecimal.
@@ -64,8 +64,7 @@ pub enum NameProblem {
 impl FromStr for DistinguishedName {
     type Err = NameSyntaxError;
 
-    /// Parses the text form of RFC 4514 §3. A text that is empty or has only blanks becomes the name
-    /// without parts.
+    /// Parses the text form of RFC 4514 §3. An empty text, or a text with only blanks, becomes a name without parts.
     fn from_str(text: &str) -> Result<Self, NameSyntaxError> {
         parse(text)
             .map_err(|problem| NameSyntaxError { text: text.chars().take(200).collect(), problem })
@@ -99,8 +98,7 @@ fn parse(text: &str) -> Result<DistinguishedName, NameProblem> {
     }
 }
 
-/// Returns the index at which a value ends. This is the index of the first `,` or `+` that is not escaped, or the
-/// length of the text.
+/// Returns the index of the first `,` or `+` that is not escaped, or the length of the text.
 fn end_of_value(text: &str) -> Result<usize, NameProblem> {
     let mut escaped = false;
     for (i, c) in text.char_indices() {
@@ -177,8 +175,8 @@ mod tests {
             (r"CN=Before\0dAfter,DC=example", r"CN=Before\0DAfter,DC=example"),
             ("1.3.6.1.4.1.1466.0=#04024869", "1.3.6.1.4.1.1466.0=#04024869"),
             (r"CN=Lu\C4\8Di\C4\87", "CN=Lu\u{10d}i\u{107}"),
-            // A value that begins with `#` is DER in hexadecimal. If the DER is a string type, such as UTF8String, the
-            // value becomes text. The value of an attribute type without a name is written as DER in hexadecimal.
+            // A value that begins with `#` is DER in hexadecimal. If the DER is a string, the value becomes text. If an
+            // attribute type has no name, its value is written as DER.
             ("CN=#0C0161", "CN=a"),
             ("CN=#130161", "CN=a"),
             ("1.2.3.4=a", "1.2.3.4=#0C0161"),
@@ -233,8 +231,7 @@ mod tests {
         }
     }
 
-    /// x509-cert splits this text at the escaped comma. This is one reason why we do not use its parser. If the second
-    /// assertion fails, a new release of x509-cert has fixed its parser.
+    /// If the second assertion fails, a new release of x509-cert has fixed its parser.
     #[test]
     fn x509_cert_splits_at_an_escaped_comma_after_an_escaped_backslash() {
         let text = r"CN=a\\\,OU=b";
@@ -264,9 +261,8 @@ mod tests {
         arbitrary_name(TYPES.map(|(oid, _)| oid).to_vec())
     }
 
-    /// Returns names with which the tests compare our parser and the parser of x509-cert. Their attribute types are the
-    /// types of RFC 4514 §3 except C and DC, and one type that has no name. C and DC are left out because x509-cert
-    /// encodes their values as a string type that permits only ASCII.
+    /// Returns names with which the tests compare both parsers. The names have no C and DC, because x509-cert encodes
+    /// these values as a string type that permits only ASCII.
     fn comparable_name() -> impl Strategy<Value = DistinguishedName> {
         arbitrary_name(vec!["CN", "L", "ST", "O", "OU", "STREET", "UID"])
     }
@@ -289,8 +285,8 @@ mod tests {
             prop_assert!(!text.contains(char::is_control));
         }
 
-        /// When x509-cert parses a text that we have written, it gets the same name. This test leaves out texts that
-        /// x509-cert parses wrongly (see `x509_cert_splits_at_an_escaped_comma_after_an_escaped_backslash`).
+        /// Leaves out texts that x509-cert parses wrongly (see
+        /// `x509_cert_splits_at_an_escaped_comma_after_an_escaped_backslash`).
         #[test]
         fn x509_cert_parses_the_text_that_we_write(name in comparable_name()) {
             let text = name.to_string();
@@ -299,7 +295,6 @@ mod tests {
             prop_assert_eq!(DistinguishedName::from(&theirs), name, "{}", text);
         }
 
-        /// When we parse a text that x509-cert has written, we get the same name.
         #[test]
         fn we_parse_the_text_that_x509_cert_writes(name in comparable_name()) {
             let text = name.to_string();

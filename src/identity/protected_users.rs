@@ -1,5 +1,3 @@
-//! Ensures that identities from registries outside z/OS are never mapped to certain users.
-
 use std::{collections::HashSet, fmt, sync::Arc};
 
 use super::{
@@ -11,8 +9,8 @@ use crate::{log_limit::log_limited, passticket::UserId};
 /// A [`DistributedMapper`] that maps no identity to certain users, such as the gateway's own user id.
 ///
 /// An administrator of an identity provider can issue a token for any name of the registry. If such a name is mapped to
-/// the gateway's user id by mistake, the administrator can act as the gateway. So if the inner mapper maps an identity
-/// to a protected user, this mapper returns [`MapError::NotMapped`].
+/// the user id of the gateway by mistake, this administrator can act as the gateway. To prevent this, if the inner
+/// mapper maps an identity to a protected user, this mapper returns [`MapError::NotMapped`].
 ///
 /// ```
 /// use tower_passticket::{

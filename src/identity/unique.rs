@@ -1,5 +1,3 @@
-//! Inserts entries into a map, and reports a key that occurs twice.
-
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::Hash,
@@ -10,7 +8,7 @@ use crate::passticket::UserId;
 /// Adds an entry if its key is not in the map yet.
 ///
 /// # Errors
-/// Returns the user of the existing entry if the key is already in the map.
+/// If the key is already in the map, the user of the existing entry.
 pub(super) fn insert_unique<K: Eq + Hash>(
     users: &mut HashMap<K, UserId>,
     key: K,

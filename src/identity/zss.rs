@@ -1,7 +1,6 @@
 //! Maps identities to user ids with ZSS (Zowe System Services), a server on z/OS.
 //!
-//! ZSS calls R_usermap, a service of SAF (System Authorization Facility, the z/OS interface to the security
-//! product). R_usermap asks the security product, which is RACF, ACF2 or Top Secret.
+//! ZSS calls R_usermap, a service of the security product (RACF, ACF2 or Top Secret).
 
 use std::{fmt, sync::Arc};
 
@@ -27,21 +26,19 @@ use crate::{
     },
 };
 
-/// The maximum length of a certificate that R_usermap accepts, in bytes
-/// (docs/reference/identity-and-saf.md#zss-limits).
+/// The longest certificate that R_usermap accepts, in bytes (docs/reference/identity-and-saf.md#zss-limits).
 const MAX_CERTIFICATE: usize = 4096;
 
 /// Maps client certificates to user ids with ZSS (Zowe System Services, a server on z/OS). The mapper
 /// sends `POST {address}` with the certificate in DER
 /// (docs/reference/identity-and-saf.md#zss-certificate).
 ///
-/// The gateway calls ZSS under the gateway's own user id, with a token from `T`. A certificate is mapped only if the
-/// response has a status 2xx, all four return codes are 0, and there is a user id. API ML (Zowe's API Mediation Layer)
-/// does not check the return codes. A certificate of more than 4096 bytes is not sent and has no user, because the z/OS
-/// service that ZSS calls does not accept it.
+/// The gateway calls ZSS under its own user id, with a token from `T`. A certificate has a user only if the response
+/// has a status 2xx, all four return codes are 0, and there is a user id. API ML (Zowe's API Mediation Layer) does not
+/// check the return codes. A certificate of more than 4096 bytes has no user, because R_usermap does not accept it.
 ///
-/// The mapper caches results and errors by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the
-/// cache. Concurrent look-ups of the same certificate share one call.
+/// The mapper caches results and errors for each certificate, within the limits of [`CachePolicy`]. Concurrent look-ups
+/// of the same certificate share one call.
 pub struct ZssCertificates<C, T> {
     zss: Arc<Zss<C, T>>,
     cache: Arc<SingleFlightCache<[u8; 32], UserId, MapError>>,
@@ -92,8 +89,8 @@ where
 /// Services, a server on z/OS). The mapper sends `POST {address}` with a JSON object that has the members
 /// `dn` (the name) and `registry` (docs/reference/identity-and-saf.md#distributed-identities).
 ///
-/// The name and the registry are sent unchanged. The security product decides whether their upper and lower case
-/// matters. Responses are evaluated and cached in the same way as for [`ZssCertificates`].
+/// The mapper sends the name and the registry unchanged. The security product decides whether upper and lower case
+/// matter. Otherwise, this mapper evaluates and caches responses in the same way as [`ZssCertificates`].
 pub struct ZssIdentities<C, T> {
     zss: Arc<Zss<C, T>>,
     cache: Arc<SingleFlightCache<DistributedIdentity, UserId, MapError>>,
@@ -192,7 +189,7 @@ where
         *request.uri_mut() = self.address.uri();
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
-        // A request with a certificate also has the content type of JSON, as in Zowe API ML, although its body is DER.
+        // As in Zowe API ML, the content type is always JSON, although a certificate is DER.
         request.headers_mut().insert(CONTENT_TYPE, json);
         token.authenticate(&mut request);
         Ok(request)
@@ -208,8 +205,8 @@ impl From<RemoteError> for MapError {
     }
 }
 
-/// The JSON body of a response of ZSS. If R_usermap was called, the body has this form for every HTTP status. Unknown
-/// fields are ignored, because they do no harm. Zowe API ML treats them as an error.
+/// The JSON body of a response of ZSS. If ZSS has called R_usermap, the body has this form for every HTTP status.
+/// Unknown fields are ignored. (In Zowe API ML, they are an error.)
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
@@ -223,9 +220,9 @@ struct Answer {
 
 /// Returns the user id of a response, or `None` if no user is mapped.
 ///
-/// The return codes decide whether a user is mapped. The status cannot decide this, because ZSS sends the same status
-/// for different return codes, and also for requests that it rejects. A response without return codes is an error. If
-/// all codes are 0 but the status is not 2xx, this is also an error.
+/// The return codes decide, and not the status: ZSS sends the same status for different return codes, and also for
+/// requests that it rejects. A response without return codes is an error. If all codes are 0 but the status is not 2xx,
+/// this is also an error.
 fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {
         Ok(answer) => answer,
@@ -249,7 +246,7 @@ fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
             return Err(RemoteError::Answer(format!("{codes}: {why}")));
         }
     }
-    // The user id comes from a field of fixed length, which is padded with blanks or nulls.
+    // ZSS pads the user id with blanks or nulls.
     let user = userid.trim_matches([' ', '\0']);
     if user.is_empty() {
         return Ok(None);
@@ -257,8 +254,8 @@ fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     UserId::new(user).map(Some).map_err(|error| RemoteError::Answer(error.to_string()))
 }
 
-/// Explains the return codes of R_usermap whose meaning can help an operator (*z/OS Security Server RACF Callable
-/// Services*, R_usermap; docs/reference/identity-and-saf.md#zss-return-codes).
+/// Explains return codes of R_usermap to an operator (*z/OS Security Server RACF Callable Services*, R_usermap;
+/// docs/reference/identity-and-saf.md#zss-return-codes).
 fn explain(codes: (i64, i64, i64)) -> &'static str {
     match codes {
         (0, 0, 0) => "the codes contradict each other",
@@ -307,7 +304,6 @@ mod tests {
             (200, answer("USER", [0, 0, 8, 0]), FAILED),
             (200, answer("USER", [0, 0, 0, 8]), FAILED),
             (200, answer("USER", [8, 8, 8, 48]), Ok(None)),
-            // ZSS sends these statuses together with these reason codes.
             (401, answer("", [8, 8, 8, 16]), Ok(None)),
             (401, answer("", [8, 8, 8, 28]), Ok(None)),
             (401, answer("", [8, 8, 8, 32]), Ok(None)),
@@ -317,11 +313,11 @@ mod tests {
             (500, answer("", [8, 8, 8, 44]), FAILED),
             (500, answer("", [8, 8, 8, 40]), FAILED),
             (500, answer("", [4, 4, 0, 0]), FAILED),
-            // In these cases, the status contradicts the codes.
+            // The status contradicts the codes.
             (500, answer("USER", ok), UNAVAILABLE),
             (401, answer("USER", ok), FAILED),
             (302, answer("USER", ok), FAILED),
-            // In these cases, the body is not a JSON object, or a field of the body is missing or has the wrong type.
+            // A field is missing or has the wrong type, or the body is not a JSON object.
             (200, r#"{"userid":"USER"}"#.to_owned(), FAILED),
             (200, answer("USER", ok).replace("\"returnCode\":0", "\"returnCode\":\"0\""), FAILED),
             (200, answer("USER", ok).replace("\"USER\"", "null"), FAILED),

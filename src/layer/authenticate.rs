@@ -1,35 +1,34 @@
 //! Authenticates requests.
 //!
 //! 1. On a route with a scheme that accepts only client certificates, the layer evaluates only the certificate. On any
-//!    other route, the layer selects the first credential of a kind that the [`Authenticator`] accepts, in this order:
-//!    cookie `apimlAuthenticationToken`, header `Authorization: Bearer` or `Authorization: token`, cookie
-//!    `personalAccessToken`, header `PRIVATE-TOKEN`, header `Authorization: Basic`, client certificate. If this
-//!    credential is not valid, the layer does not try another credential (docs/decisions.md#d6). The password of
-//!    `Basic` may be a Personal Access Token. Any other password is a credential only on a route with
-//!    [`ClientBasic::Verify`], and only if the authenticator has a [`PasswordVerifier`](super::PasswordVerifier)
+//!    other route, it skips kinds of credentials that the [`Authenticator`] does not accept, and selects the first of
+//!    the others in this order: cookie `apimlAuthenticationToken`, header `Authorization: Bearer` or `Authorization:
+//!    token`, cookie `personalAccessToken`, header `PRIVATE-TOKEN`, header `Authorization: Basic`, client certificate.
+//!    If this credential is not valid, the layer does not try another credential (docs/decisions.md#d6). The password
+//!    of `Basic` can be a Personal Access Token. Any other password is a credential only if the route has
+//!    [`ClientBasic::Verify`] and the authenticator has a [`PasswordVerifier`](super::PasswordVerifier)
 //!    (docs/decisions.md#d24).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
 //!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. A
 //!    [`DistributedMapper`](crate::identity::DistributedMapper) maps the identity that a token of another issuer names.
-//!    A `PasswordVerifier` checks a password. If one of these must wait for another server, the future of the layer
-//!    waits, too.
+//!    A `PasswordVerifier` checks a password.
 //! 3. Before the layer forwards a request, it adds the result, an [`Authentication`], to the extensions. It removes all
-//!    credentials from the headers, so that no later layer can read them. There are two exceptions after a failed
-//!    authentication: all credentials stay if the [`Route`] has [`OnFailure::ForwardUnchanged`], and a password stays
-//!    if the route has [`ClientBasic::Forward`].
-//! 4. If authentication failed, the layer answers the request itself in two cases: the route has [`OnFailure::Reject`],
-//!    or there is no route.
+//!    credentials from the headers, so that no later layer can read them. After a failed authentication, there are two
+//!    exceptions. With [`OnFailure::ForwardUnchanged`], all credentials stay. With [`ClientBasic::Forward`], a password
+//!    stays.
+//! 4. If authentication failed and the [`Route`] has [`OnFailure::Reject`], the layer answers the request itself. It
+//!    does the same for a request without a route.
 //!
 //! If the credential is a valid Personal Access Token, the layer sets [`X_ZOWE_TOKEN_EXPIRES`] in the response, even if
-//! a later layer refuses the request. It does not set this header with [`Mode::Observe`](super::Mode::Observe).
+//! a later layer refuses the request. With [`Mode::Observe`](super::Mode::Observe), it does not set this header.
 //!
-//! On a route with the scheme `bypass`, the layer does not authenticate the client. It removes credentials only on a
-//! route [without credentials](Route::without_credentials).
+//! On a route with the scheme `bypass`, the layer does not authenticate the client. It removes the credentials only if
+//! the route is set to [forward none](Route::without_credentials).
 //!
-//! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each failure.
-//! If authentication succeeds, [`ScopeLayer`](super::ScopeLayer) writes the record, after its own check.
-//! If the route has rules for technical users ([`TechnicalUsers`](super::TechnicalUsers)), `AuthenticateLayer` also
-//! writes a [`TechnicalUser`](Event::TechnicalUser) record for each valid token that at least one rule matches.
+//! For each failure, the layer writes one [`Authentication`](Event::Authentication) record to the audit log. If
+//! authentication succeeds, [`ScopeLayer`](super::ScopeLayer) writes this record, after its own check. If the route has
+//! rules for technical users ([`TechnicalUsers`](super::TechnicalUsers)), `AuthenticateLayer` also writes a
+//! [`TechnicalUser`](Event::TechnicalUser) record for each valid token that at least one rule matches.
 //!
 //! [`TokenVerifier`]: crate::token::TokenVerifier
 //! [`X_ZOWE_TOKEN_EXPIRES`]: super::X_ZOWE_TOKEN_EXPIRES
@@ -222,14 +221,13 @@ where
     }
 }
 
-/// The settings of the route that `apply_result` needs.
+/// The settings of the route.
 #[derive(Clone, Copy)]
 struct Rules {
     on_failure: OnFailure,
     client_basic: ClientBasic,
     accepts: Accepts,
-    /// Whether the mode of the route is [`Mode::Observe`](super::Mode::Observe). In this mode, the client must not
-    /// notice the decision.
+    /// Whether the route has [`Mode::Observe`](super::Mode::Observe). Then the client must not notice the decision.
     is_observed: bool,
 }
 
@@ -256,11 +254,10 @@ impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
     }
 }
 
-/// Adds the result to the extensions, and removes the credentials from the headers. After a failure, there are three
-/// exceptions:
+/// Adds the result to the extensions, and removes the credentials from the headers. Exceptions after a failure:
 /// - [`OnFailure::Reject`]: no result is added and all credentials stay, because the request is not forwarded.
-/// - [`OnFailure::ForwardUnchanged`]: the result is added, but all credentials stay.
-/// - [`ClientBasic::Forward`]: the result is added, but a password stays.
+/// - [`OnFailure::ForwardUnchanged`]: all credentials stay.
+/// - [`ClientBasic::Forward`]: a password stays.
 fn apply_result<R, M, B>(
     authenticator: &Authenticator<R, M>,
     audit: &Audit,
@@ -295,7 +292,7 @@ fn apply_result<R, M, B>(
     outcome
 }
 
-/// Handles a refused or missing credential: forwards the request without a user, or rejects the request.
+/// Forwards the request without a user, or rejects it.
 #[cold]
 fn refuse<R, M, B>(
     authenticator: &Authenticator<R, M>,
@@ -312,7 +309,7 @@ fn refuse<R, M, B>(
     if refused.is_ambiguous() {
         audit.record(|| record(Event::TechnicalUser, request, &refused, audit));
     }
-    // Later and outer layers need the kind of the credential, also after the credential is removed.
+    // Other layers need the kind of the credential after the credential is removed.
     request.extensions_mut().insert(credential);
     let failure = refused.failure;
     log(request, &failure);
@@ -348,7 +345,6 @@ fn record<B>(event: Event, request: &Request<B>, refused: &Refused, audit: &Audi
     }
 }
 
-/// Returns the record for a person who acts through a technical user.
 #[cold]
 fn through_rule<B>(
     rule: &TechnicalUserRule,
@@ -371,7 +367,7 @@ fn log<B>(request: &Request<B>, failure: &Failure) {
     let service = request.extensions().get::<Arc<Route>>().map(|route| route.service().as_str());
     let request_id = RequestId::logged(request.extensions());
     match failure {
-        // The level is `debug`, because the first request of a browser usually has no credential.
+        // The first request of a browser usually has no credential.
         Failure::NoCredential => {
             tracing::debug!(service, request_id, %failure, "not authenticated");
         }

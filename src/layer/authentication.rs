@@ -1,5 +1,4 @@
-//! The result of [`AuthenticateLayer`](super::AuthenticateLayer): either the user of a request and the
-//! proof of the user's identity, or the failure.
+//! The result of [`AuthenticateLayer`](super::AuthenticateLayer).
 
 use std::{fmt, sync::Arc};
 
@@ -14,7 +13,7 @@ use crate::{
     token::{ExternalSubject, ExternalToken, Jwt, Pat, TokenFingerprint, VerifiedToken},
 };
 
-/// The result of authentication, as an extension of the request.
+/// The result of authentication. It is an extension of the request.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Authentication {
@@ -29,19 +28,18 @@ pub enum Authentication {
 pub struct Authenticated {
     user: UserId,
     proof: Proof,
-    /// The rule that has mapped the person of the token to the technical user `user`.
+    /// If `user` is a technical user: the rule that has mapped the person of the token to it.
     rule: Option<Arc<TechnicalUserRule>>,
-    // Credentials of the client, which are rarely kept. The box keeps `Authenticated` small, because each layer moves
-    // it.
+    // Credentials are rarely kept. The box keeps `Authenticated` small, because each layer moves it.
     kept: Option<Box<Kept>>,
 }
 
-/// The credentials of the client that are kept after they are removed from the request.
+/// Credentials that the gateway keeps after it has removed them from the request.
 #[derive(Clone, Default)]
 struct Kept {
-    /// A copy of the credential headers, for `OnFailure::ForwardUnchanged` only.
+    /// With `OnFailure::ForwardUnchanged`: a copy of the credential headers.
     withheld: Option<Withheld>,
-    /// The token that proved the user's identity, only for a scheme with [`Accepts::AnyCredentialWithToken`].
+    /// For a scheme with [`Accepts::AnyCredentialWithToken`]: the token that proved the identity of the user.
     ///
     /// [`Accepts::AnyCredentialWithToken`]: super::Accepts::AnyCredentialWithToken
     token: Option<Zeroizing<String>>,
@@ -52,19 +50,19 @@ impl Authenticated {
         Self { user, proof, rule: None, kept: None }
     }
 
-    /// Creates the value for the person of `token`, who acts through the technical user of `rule`.
+    /// The person of `token` acts through the technical user of `rule`.
     pub(super) fn through(rule: Arc<TechnicalUserRule>, token: ExternalToken) -> Self {
         Self { rule: Some(rule.clone()), ..Self::new(rule.user(), Proof::External(token)) }
     }
 
-    /// Returns the rule by which the person of the token acts through a technical user. The [`user`](Self::user) is
-    /// then this technical user, and the [`proof`](Self::proof) names the person. Returns `None` if the client acts as
-    /// its own user.
+    /// If the person of the token acts through a technical user, returns the rule that permits this. The
+    /// [`user`](Self::user) is then this technical user, and the [`proof`](Self::proof) names the person. Returns
+    /// `None` if the client acts as its own user.
     pub fn technical_user(&self) -> Option<&TechnicalUserRule> {
         self.rule.as_deref()
     }
 
-    /// Returns the token whose person acts through a technical user.
+    /// If a person acts through a technical user, returns the token of this person.
     pub(super) fn person(&self) -> Option<&ExternalToken> {
         match (&self.rule, &self.proof) {
             (Some(_), Proof::External(token)) => Some(token),
@@ -72,7 +70,7 @@ impl Authenticated {
         }
     }
 
-    /// Returns the z/OS user. It may be a [technical user](Self::technical_user).
+    /// Returns the z/OS user. It can be a [technical user](Self::technical_user).
     pub fn user(&self) -> &UserId {
         &self.user
     }
@@ -82,30 +80,25 @@ impl Authenticated {
         &self.proof
     }
 
-    /// Keeps a copy of the credential headers. A later layer that forwards the request with these headers puts them
-    /// back with [`restore`](Self::restore).
+    /// Keeps a copy of the credential headers. [`restore`](Self::restore) adds them to the request again.
     pub(super) fn withhold(&mut self, headers: &HeaderMap) {
         self.kept.get_or_insert_default().withheld = Some(Withheld::copy_of(headers));
     }
 
-    /// Removes the copy that [`withhold`](Self::withhold) made.
     pub(super) fn discard_withheld(&mut self) {
         if let Some(kept) = &mut self.kept {
             kept.withheld = None;
         }
     }
 
-    /// Keeps the text of the token that proved the user's identity.
     pub(super) fn keep_token(&mut self, token: &str) {
         self.kept.get_or_insert_default().token = Some(Zeroizing::new(token.to_owned()));
     }
 
-    /// Returns the token, if [`keep_token`](Self::keep_token) was called.
     pub(super) fn token(&self) -> Option<&str> {
         self.kept.as_ref()?.token.as_ref().map(|token| token.as_str())
     }
 
-    /// Returns the kept token, if it is a login token.
     pub(super) fn login_token(&self) -> Option<&str> {
         self.token().filter(|_| matches!(self.proof, Proof::Jwt(_)))
     }
@@ -115,7 +108,6 @@ impl Authenticated {
         self.proof.kind()
     }
 
-    /// Adds the user and the proof to `record`.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         let record = self.proof.add_to_record(record).with_user(self.user);
         match self.person() {
@@ -124,7 +116,6 @@ impl Authenticated {
         }
     }
 
-    /// Puts the credential headers back, if [`withhold`](Self::withhold) was called.
     pub(super) fn restore(self, headers: &mut HeaderMap) {
         if let Some(withheld) = self.kept.and_then(|kept| kept.withheld) {
             withheld.restore(headers);
@@ -134,7 +125,7 @@ impl Authenticated {
 
 impl fmt::Debug for Authenticated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The output leaves out `kept`, which contains raw credentials.
+        // `kept` contains raw credentials.
         f.debug_struct("Authenticated")
             .field("user", &self.user)
             .field("proof", &self.proof)
@@ -143,7 +134,7 @@ impl fmt::Debug for Authenticated {
     }
 }
 
-/// The proof of a user's identity.
+/// The credential that proved the identity of the user.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Proof {
@@ -152,8 +143,7 @@ pub enum Proof {
     /// A Personal Access Token that is not revoked. [`ScopeLayer`](super::ScopeLayer) decides whether its scopes permit
     /// the request.
     Pat(Pat),
-    /// A token of another issuer, which a [`TokenVerifier`](crate::token::TokenVerifier) has verified, such as
-    /// `TrustedIssuers` or your own. If the authenticator has a revocation check, the token is not revoked.
+    /// A token of another issuer. If the authenticator has a revocation check, the token is not revoked.
     External(ExternalToken),
     /// A client certificate.
     Certificate(PeerCertificate),
@@ -186,14 +176,13 @@ impl Proof {
     }
 }
 
-/// The reason why a credential was refused, and the known facts about this credential.
+/// Why a credential was refused, and what is known about this credential.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) failure: Failure,
     presented: Presented,
 }
 
-/// The credential that the client presented.
 #[derive(Debug)]
 pub(super) enum Presented {
     Nothing,
@@ -204,7 +193,7 @@ pub(super) enum Presented {
         user: Option<UserId>,
         token_id: TokenFingerprint,
     },
-    /// A verified token. The rules of the service map its person to two different technical users.
+    /// A verified token. The rules of the service give its person two different technical users.
     Ambiguous(ExternalToken),
     Certificate(PeerCertificate),
     /// A password, and the name that the client sent with it. `None` if the name is not a valid user id, or if the
@@ -227,7 +216,6 @@ impl Presented {
 }
 
 impl Refused {
-    /// Returns whether the rules of the service map the person of the token to two different technical users.
     pub(super) fn is_ambiguous(&self) -> bool {
         matches!(self.presented, Presented::Ambiguous(_))
     }
@@ -248,7 +236,6 @@ impl Refused {
         }
     }
 
-    /// Adds the credential to `record`. Also adds the user, if a verified token or the client names one.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         let (credential, user) = self.credential();
         let record = record.with_credential(credential);

@@ -1,5 +1,5 @@
-//! Decides for [`AuthenticateLayer`](super::AuthenticateLayer) which credential of a request is used, whether this
-//! credential is valid, and which user it belongs to.
+//! Selects the credential of a request for [`AuthenticateLayer`](super::AuthenticateLayer), verifies it, and finds its
+//! user.
 
 use std::{
     fmt,
@@ -45,7 +45,7 @@ use crate::{
 pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
     verifier: Arc<dyn TokenVerifier>,
     revocations: Option<R>,
-    // This is true only if `revocations` is set.
+    // If this is `true`, `revocations` is set.
     pats: bool,
     mapper: Option<M>,
     identities: Option<Arc<dyn DistributedMapper>>,
@@ -56,10 +56,10 @@ pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
 }
 
 impl Authenticator {
-    /// Creates an authenticator. It accepts login tokens that `verifier` accepts. It also accepts tokens of other
-    /// issuers that `verifier` accepts, if they have not expired and name a z/OS user. Tokens that name a distributed
-    /// identity need [`with_distributed_identities`](Self::with_distributed_identities). PATs, passwords and client
-    /// certificates are not accepted until they are turned on.
+    /// Creates an authenticator for the tokens that `verifier` accepts: login tokens, and tokens of other issuers that
+    /// have not expired and name a z/OS user. Tokens that name a distributed identity need
+    /// [`with_distributed_identities`](Self::with_distributed_identities). PATs, passwords and client certificates are
+    /// turned off.
     pub fn new(verifier: impl TokenVerifier) -> Self {
         Self {
             verifier: Arc::new(verifier),
@@ -76,21 +76,21 @@ impl Authenticator {
 }
 
 impl<R, M> Authenticator<R, M> {
-    /// Refuses tokens that are revoked according to `revocations`, such as login tokens after logout. The check also
-    /// applies to tokens of other issuers, and to PATs if PATs are turned on.
+    /// Refuses tokens that `revocations` reports as revoked, such as login tokens after logout. The check applies to
+    /// all kinds of tokens.
     ///
-    /// There is only one revocation check for all tokens. Each call of this function or of
-    /// [`with_personal_access_tokens`](Self::with_personal_access_tokens) replaces it.
+    /// This function and [`with_personal_access_tokens`](Self::with_personal_access_tokens) set the same field: a later
+    /// call replaces the check.
     #[must_use]
     pub fn with_revocations<R2: RevocationCheck>(self, revocations: R2) -> Authenticator<R2, M> {
         self.with_checks(|_, mapper| (Some(revocations), mapper))
     }
 
-    /// Accepts PATs that are not revoked according to `revocations`. `revocations` also checks all other tokens.
+    /// Accepts PATs that `revocations` does not report as revoked. `revocations` also checks all other tokens.
     ///
-    /// A PAT is also accepted as the password of `Authorization: Basic`, whatever the [`ClientBasic`] of the route is
-    /// ([D24](crate::decisions#d24)). Exceptions are routes with the scheme `bypass`, and routes that accept only
-    /// client certificates.
+    /// A PAT is also accepted as the password of `Authorization: Basic`, for each [`ClientBasic`] of the route
+    /// ([D24](crate::decisions#d24)). Routes with the scheme `bypass`, and routes that accept only client certificates,
+    /// do not accept PATs.
     #[must_use]
     pub fn with_personal_access_tokens<R2>(self, revocations: R2) -> Authenticator<R2, M>
     where
@@ -105,8 +105,7 @@ impl<R, M> Authenticator<R, M> {
         self.with_checks(|revocations, _| (revocations, Some(mapper)))
     }
 
-    /// Replaces the revocation check and the mapper of client certificates, whose types are the type parameters `R` and
-    /// `M`. All other fields stay.
+    /// Replaces the revocation check and the mapper of client certificates, and so the type parameters.
     fn with_checks<R2, M2>(
         self,
         replace: impl FnOnce(Option<R>, Option<M>) -> (Option<R2>, Option<M2>),
@@ -133,27 +132,27 @@ impl<R, M> Authenticator<R, M> {
     }
 
     /// Accepts tokens of other issuers that name a distributed identity, if `mapper` maps this identity to a user. A
-    /// distributed identity is a user name that another system than z/OS defines, such as an e-mail address.
+    /// distributed identity is the name of a user in a directory outside of z/OS, such as an e-mail address.
     ///
-    /// Without a mapper, such tokens are refused, because no user belongs to their identity (docs/decisions.md#d22).
+    /// Without a mapper, such tokens are refused (docs/decisions.md#d22).
     #[must_use]
     pub fn with_distributed_identities(self, mapper: impl DistributedMapper) -> Self {
         Self { identities: Some(Arc::new(mapper)), ..self }
     }
 
     /// Checks the passwords of `Authorization: Basic` with `verifier`, on routes with [`ClientBasic::Verify`]. Without
-    /// a verifier, passwords are also ignored on these routes.
+    /// a verifier, these routes ignore passwords.
     #[must_use]
     pub fn with_passwords(self, verifier: impl PasswordVerifier) -> Self {
         Self { passwords: Some(Arc::new(verifier)), ..self }
     }
 
-    /// Reports each refused PAT to `uses` if the PAT itself is revoked. If only a revocation rule applies to the PAT,
-    /// the PAT is not reported.
+    /// Reports each use of a PAT that is revoked itself to `uses`. If only a rule revokes the PAT, its use is not
+    /// reported.
     ///
-    /// A rotation replaces a PAT by a new PAT, and the old PAT stays valid for a grace period. If a client uses the old
-    /// PAT after this period, two parties may have the old PAT. The registry of PATs then revokes all active PATs of
-    /// the family of this PAT: the first PAT, and all PATs that rotations have made from it (docs/decisions.md#d36).
+    /// A rotation replaces a PAT by a new PAT. The old PAT stays valid for a grace period. If a client uses the old PAT
+    /// after this period, it is possible that somebody has stolen it. The registry of PATs then revokes the first PAT
+    /// and all PATs that rotations have made from it (docs/decisions.md#d36).
     #[must_use]
     pub fn with_token_uses(self, uses: Arc<TokenUses>) -> Self {
         Self { uses: Some(uses), ..self }
@@ -172,9 +171,9 @@ impl<R, M> Authenticator<R, M> {
         Self { clock, ..self }
     }
 
-    /// Returns the credentials of a request on `route`, in the order of their precedence, and which of them the
-    /// [layer](super::AuthenticateLayer) evaluates. This function is for explanations to operators. The layer itself
-    /// does not call it, but both use the same rules.
+    /// Returns the credentials of a request on `route` in the order of their precedence, and which of them the
+    /// [layer](super::AuthenticateLayer) evaluates. This function is for explanations to operators. The layer does not
+    /// call it, but uses the same rules.
     pub fn candidates(
         &self,
         headers: &HeaderMap,
@@ -194,7 +193,6 @@ impl<R, M> Authenticator<R, M> {
                 };
             }
         } else if self.mapper.is_none() {
-            // `Authenticator::begin` ignores the certificate.
             for candidate in &mut found {
                 if candidate.place == CredentialPlace::Certificate {
                     candidate.choice = CredentialChoice::NotAccepted;
@@ -205,7 +203,7 @@ impl<R, M> Authenticator<R, M> {
     }
 
     /// Returns the text of the token in this place of a request. The text is a secret. Returns `None` if the place has
-    /// no token, and always for `Authorization: Basic` and the certificate.
+    /// no token. For `Authorization: Basic` and the certificate, always returns `None`.
     pub fn token_in<'a>(&self, place: CredentialPlace, headers: &'a HeaderMap) -> Option<&'a [u8]> {
         credential::token_in(place, headers, &self.names)
     }
@@ -215,7 +213,6 @@ impl<R, M> Authenticator<R, M> {
         credential::strip(headers, &self.names);
     }
 
-    /// Removes the credentials from the headers of a request that is forwarded after a failure.
     pub(super) fn strip_after_failure(&self, headers: &mut HeaderMap, client_basic: ClientBasic) {
         match client_basic {
             ClientBasic::Forward => credential::strip_except_basic(headers, &self.names),
@@ -223,7 +220,7 @@ impl<R, M> Authenticator<R, M> {
         }
     }
 
-    /// Returns whether `Authorization: Basic` may contain a credential that this authenticator accepts.
+    /// Returns whether `Authorization: Basic` can contain a credential that this authenticator accepts.
     pub(super) fn accepts_basic(&self, client_basic: ClientBasic) -> bool {
         let Accepted { pats, passwords } = self.accepted(client_basic);
         pats || passwords
@@ -234,9 +231,9 @@ impl<R, M> Authenticator<R, M> {
         Accepted { pats: self.pats, passwords }
     }
 
-    /// Keeps the text of the token in `authenticated`, if a login token or a token of another issuer proved the
-    /// identity. The text of a PAT is not kept. This function reads the text from `headers`, and keeps it only if it
-    /// has the fingerprint of the verified token. So a scheme never gets a token that was not verified.
+    /// If a login token or a token of another issuer proved the identity, keeps its text in `authenticated`. This
+    /// function reads the text from `headers`, and keeps it only if it has the fingerprint of the verified token. So a
+    /// scheme never gets a token that was not verified.
     #[cold]
     pub(super) fn keep_token(&self, authenticated: &mut Authenticated, headers: &HeaderMap) {
         let fingerprint = match authenticated.proof() {
@@ -271,7 +268,6 @@ pub(super) enum Progress {
     Waiting(Pending),
 }
 
-/// The call whose result the decision needs.
 pub(super) enum Pending {
     Verification { place: Place, future: VerifyFuture },
     Revocation { token: VerifiedToken, future: CheckFuture },
@@ -287,8 +283,7 @@ impl Progress {
 }
 
 impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
-    /// Selects the credential and starts the decision about it. Returns [`Progress::Waiting`] if the decision needs the
-    /// result of a call that has not finished.
+    /// Selects the credential, and starts the decision about it.
     pub(super) fn begin(
         &self,
         headers: &HeaderMap,
@@ -353,7 +348,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         Progress::Waiting(Pending::Password { user, future })
     }
 
-    /// Starts the decision about the client certificate, and ignores all other credentials.
+    /// Ignores all credentials except the client certificate.
     #[cold]
     pub(super) fn begin_with_certificate(&self, certificate: Option<&PeerCertificate>) -> Progress {
         match certificate {
@@ -362,7 +357,6 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         }
     }
 
-    /// Continues a decision that had to wait. `extensions` are the extensions of the request.
     pub(super) fn poll(
         &self,
         pending: &mut Pending,
@@ -400,7 +394,6 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
 
     fn map_certificate(&self, certificate: &PeerCertificate) -> Progress {
         let Some(mapper) = &self.mapper else {
-            // Client certificates are turned off, so the certificate is ignored.
             return Progress::refused(Failure::NoCredential, Presented::Nothing);
         };
         if certificate.not_after() < self.clock.now() {
@@ -476,12 +469,11 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
     fn map_external(&self, token: ExternalToken, extensions: &Extensions) -> Progress {
         let (now, expires_at) = (self.clock.now(), token.expires_at());
         if expires_at <= now {
-            // A verifier with a cache may return a token that has expired, so the expiry is checked here.
+            // A verifier with a cache can return a token that has expired.
             let error = TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() };
             return Progress::refused(error, Presented::verified(&token.into()));
         }
-        // The service's rules for technical users come before the user or the identity that the token names. So a
-        // person whom a rule matches needs no z/OS user of their own.
+        // The rules for technical users come first. So a person whom a rule matches needs no z/OS user of their own.
         let route = extensions.get::<Arc<Route>>();
         if let Some(rules) = route.and_then(|route| route.technical_users()) {
             match rules.find(&token).map(|rule| rule.cloned()) {
@@ -508,7 +500,6 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
     }
 }
 
-/// Returns whether a token of this kind is accepted in `place`.
 fn is_accepted_in(token: &VerifiedToken, place: Place, pats: bool) -> bool {
     match (token, place) {
         (VerifiedToken::Pat(_), _) => pats,

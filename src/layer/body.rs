@@ -1,4 +1,4 @@
-//! A response body that holds either the body of the inner service or a message of a layer.
+//! A response body that can also contain a message of a layer.
 
 use std::{
     pin::Pin,
@@ -12,15 +12,15 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Allows an inner service with a response body of any type.
+/// Put this layer in front of an inner service whose response body does not implement `From<Bytes>`.
 ///
-/// A layer of this crate may answer a request itself. The body of its response has the type that the inner service
-/// uses. So this type must implement `From<Bytes>`. [`Full`](http_body_util::Full) and the body types of axum and of
-/// the proxy of this crate implement this trait. The body types of `tower_http` layers, such as `TraceLayer`, do not
-/// implement it. Put `ResponseBodyLayer` between the layers of this crate and the `tower_http` layers.
+/// A layer of this crate can answer a request itself, and then makes a body of the type that the inner service uses. So
+/// this type must implement `From<Bytes>`. [`Full`](http_body_util::Full) and the body types of axum and of the proxy
+/// of this crate implement this trait. The body types of `tower_http` layers, such as `TraceLayer`, do not. Put
+/// `ResponseBodyLayer` between the layers of this crate and the `tower_http` layers.
 ///
-/// The response body of this layer is [`ResponseBody`]. It also implements `Default`, which the `tower_http` layers
-/// `CorsLayer` and `TimeoutLayer` require.
+/// The response body of this layer, [`ResponseBody`], also implements `Default`. The `tower_http` layers `CorsLayer`
+/// and `TimeoutLayer` need this.
 ///
 /// ```
 /// # use std::{convert::Infallible, pin::Pin, task::{Context, Poll}};
@@ -46,7 +46,7 @@ use tower_service::Service;
 pub struct ResponseBodyLayer;
 
 impl ResponseBodyLayer {
-    /// Creates the layer, which has no settings.
+    /// Creates the layer.
     pub const fn new() -> Self {
         Self
     }
@@ -105,7 +105,7 @@ where
 }
 
 pin_project! {
-    /// The body of the inner service, or the message of a layer. This type does not box the body.
+    /// The body of the inner service, or a message of a layer.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]

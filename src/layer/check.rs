@@ -1,5 +1,4 @@
-//! The Tower service for layers that decide without waiting. It checks the head of the request, and then forwards or
-//! rejects the request.
+//! The Tower service of layers that decide about a request without waiting.
 
 use std::task::{Context, Poll};
 
@@ -9,11 +8,11 @@ use tower_service::Service;
 
 use super::{future::ResponseFuture, rejection::Rejection};
 
-/// The decision of a layer about a request. The layer may also change the head of the request.
+/// Decides about requests.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait Check {
-    /// Decides about a request. `Ok` forwards the request to the inner service. After `Err`, the client receives the
-    /// response of the [`Rejection`].
+    /// Decides about a request, and can change its head. After `Ok`, the inner service gets the request. After `Err`,
+    /// the client gets the response of the [`Rejection`].
     fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection>;
 }
 

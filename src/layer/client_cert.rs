@@ -1,9 +1,9 @@
-//! Reads the headers `Client-Cert` and `Client-Cert-Chain`, in which a proxy forwards the certificate of its client.
+//! Reads the headers `Client-Cert` and `Client-Cert-Chain`. In them, a proxy forwards the certificate of its client.
 //!
-//! There are two spellings (docs/reference/zowe-site.md#forwarded-certificates):
+//! There are two forms (docs/reference/zowe-site.md#forwarded-certificates):
 //!
-//! - RFC 9440: `Client-Cert` is a byte sequence (RFC 8941 §3.3.5), which is Base64 between two colons.
-//!   `Client-Cert-Chain` is a list of such byte sequences.
+//! - RFC 9440: `Client-Cert` is a byte sequence (RFC 8941 §3.3.5): Base64 between two colons. `Client-Cert-Chain` is a
+//!   list of byte sequences.
 //! - Zowe: `Client-Cert` is the Base64 text of the certificate in DER, without colons. There is no `Client-Cert-Chain`.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -23,7 +23,7 @@ const MAX_LEN: usize = 16 * 1024;
 pub(super) struct ForwardedChain {
     /// The certificate of the client.
     pub(super) leaf: Vec<u8>,
-    /// The CA certificates between this certificate and a trusted CA.
+    /// The CA certificates between the certificate of the client and a trusted CA.
     pub(super) intermediates: Vec<Vec<u8>>,
 }
 
@@ -31,8 +31,8 @@ impl ForwardedChain {
     /// Reads the headers. Returns `None` if there is no `Client-Cert`.
     ///
     /// # Errors
-    /// The reason why the headers are malformed. Several `Client-Cert` headers are an error, because one of them may
-    /// come from the client of the proxy.
+    /// Why the headers are malformed. Several `Client-Cert` headers are an error, because one of them can come from the
+    /// client of the proxy.
     pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, &'static str> {
         let mut values = headers.get_all(&CLIENT_CERT).iter();
         let leaf = match (values.next(), values.next()) {
@@ -45,7 +45,7 @@ impl ForwardedChain {
         for line in headers.get_all(&CLIENT_CERT_CHAIN) {
             for item in line.as_bytes().split(|b| *b == b',') {
                 let item = item.trim_ascii();
-                // Only RFC 9440 defines a chain, so each certificate in it must stand between two colons.
+                // Only RFC 9440 defines a chain, so the colons are necessary here.
                 let der = item.starts_with(b":").then(|| decode(item)).flatten();
                 let der =
                     der.ok_or("its Client-Cert-Chain header is not a list of certificates")?;
@@ -59,18 +59,16 @@ impl ForwardedChain {
     }
 }
 
-/// Returns whether a request has one of the headers.
 pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.contains_key(&CLIENT_CERT) || headers.contains_key(&CLIENT_CERT_CHAIN)
 }
 
-/// Removes the headers.
 pub(super) fn remove(headers: &mut HeaderMap) {
     headers.remove(&CLIENT_CERT);
     headers.remove(&CLIENT_CERT_CHAIN);
 }
 
-/// Decodes the text of one certificate. Returns `None` if the text is malformed.
+/// Decodes one certificate, with or without colons.
 fn decode(text: &[u8]) -> Option<Vec<u8>> {
     if text.len() > MAX_LEN {
         return None;
@@ -82,7 +80,7 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(base64).ok().filter(|der| !der.is_empty())
 }
 
-/// Reads the certificates in these values of `Client-Cert` and `Client-Cert-Chain`, for the fuzz target.
+/// A fuzz target.
 #[cfg(feature = "fuzzing")]
 pub fn forwarded_chain(headers: &HeaderMap) -> Result<Option<Vec<Vec<u8>>>, &'static str> {
     let chain = ForwardedChain::of(headers)?;

@@ -1,5 +1,5 @@
-//! The texts and statuses that depend on the compatibility profile of a route (docs/decisions.md#d1): the text of
-//! `X-Zowe-Auth-Failure`, and the response if a service cannot be reached or gave no valid response.
+//! On routes, the compatibility profile (docs/decisions.md#d1) decides about the text of `X-Zowe-Auth-Failure`, and
+//! about the response if a service cannot be reached or gave no valid response.
 
 use std::borrow::Cow;
 
@@ -16,8 +16,7 @@ use crate::{
     token::TokenError,
 };
 
-/// The reason why a service gave no valid response. Timeouts have no variant, because the response after a timeout does
-/// not depend on the profile.
+/// Why a service gave no valid response. After a timeout, the response does not depend on the profile.
 #[cfg(feature = "proxy")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoResponse {
@@ -29,13 +28,12 @@ pub(crate) enum NoResponse {
 
 impl Compatibility {
     /// Returns the value of `X-Zowe-Auth-Failure` for a request that is forwarded after `failure`. `event` is the event
-    /// of the audit records about the route's scheme: [`Event::Ticket`] if the scheme makes PassTickets. In API ML
-    /// (Zowe's API Mediation Layer), some texts depend on this (docs/reference/data-plane.md#failure).
+    /// of the scheme in audit records: [`Event::Ticket`] if the scheme makes PassTickets. In API ML (Zowe's API
+    /// Mediation Layer), some texts depend on the scheme (docs/reference/data-plane.md#failure).
     pub(super) fn auth_failure(self, failure: &Failure, event: Event) -> HeaderValue {
         match self {
             Self::Documented => failure.header_value(),
             Self::ZoweV3 => match zowe_v3_text(failure, event) {
-                // All these texts are ASCII.
                 Some(text) => HeaderValue::from_str(&text)
                     .unwrap_or(HeaderValue::from_static("Invalid or missing authentication")),
                 None => failure.header_value(),
@@ -43,7 +41,6 @@ impl Compatibility {
         }
     }
 
-    /// Returns the response of the gateway if a service gave no valid response.
     #[cfg(feature = "proxy")]
     pub(crate) fn no_response(self, why: NoResponse) -> (StatusCode, ApiMessage) {
         match (self, why) {

@@ -1,8 +1,8 @@
-//! Adds [`ConnectionInfo`] to requests. Use this layer if you do not use the listener of this crate.
+//! Adds [`ConnectionInfo`] to requests.
 //!
-//! The listener of this crate inserts [`ConnectionInfo`] itself. Other servers do not insert it. If [`ConnectionInfo`]
-//! is missing, audit records have no `peer`, and the proxy sends no `X-Forwarded-For`. This layer creates
-//! [`ConnectionInfo`] from the request extensions that your server sets. Put this layer before all other layers.
+//! The listener of this crate adds [`ConnectionInfo`] itself. With another server, use this layer, and put it before
+//! all other layers. It makes [`ConnectionInfo`] from the request extensions of your server. Without
+//! [`ConnectionInfo`], audit records have no `peer`, and the proxy sends no `X-Forwarded-For`.
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -64,13 +64,12 @@ where
     /// Creates a layer that calls `find` with the extensions of each request. If `find` returns `None`, the
     /// layer does not add a [`ConnectionInfo`].
     ///
-    /// Do not take the peer address from a header that a client can set.
+    /// `find` must not take the peer address from a header that a client can set.
     pub fn new(find: F) -> Self {
         Self { find, proxies: None }
     }
 
-    /// Sets the proxies from which the gateway accepts the address of the client: see
-    /// [`ConnectionInfo::with_trusted_proxies`].
+    /// Sets the proxies that may announce the addresses of their clients ([`ConnectionInfo::with_trusted_proxies`]).
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: TrustedProxies) -> Self {
         Self { proxies: Some(proxies), ..self }

@@ -1,5 +1,5 @@
-//! Lets web pages of other origins use services and the auth API, if the [`CorsRules`] of an
-//! [`OriginPolicy`] allow it.
+//! Lets web pages of other origins use services and the auth API, if the [`CorsRules`] of an [`OriginPolicy`] allow
+//! this.
 //!
 //! | request of a page of another origin to a service with rules | what the layer does |
 //! |---|---|
@@ -9,17 +9,16 @@
 //! | request that is not a preflight request, and the rules do not allow the page or the method | removes `Access-Control-Allow-Origin` and `-Credentials` from the response |
 //!
 //! A preflight request has the method OPTIONS and the headers `Origin` and `Access-Control-Request-Method` (Fetch
-//! Standard §3.2). Each response of a service with rules has `Vary: Origin` or `Vary: *`, so that no cache gives the
-//! response to a page of another origin. Requests to services without rules, and their responses, are forwarded
-//! unchanged.
+//! Standard §3.2). Each response of a service with rules gets `Vary: Origin`, unless it has `Vary: *`. So no cache
+//! gives a response for one origin to a page of another origin. If a service has no rules, the layer changes neither
+//! requests nor responses.
 //!
-//! Browsers send preflight requests without credentials, so put this layer before authentication. This layer must also
-//! be before [`SanitizeLayer`](super::SanitizeLayer), which removes `Origin`. Pass the same policy to this layer, to
-//! `SanitizeLayer` and to the auth API. If they have different policies, `SanitizeLayer` and the auth API may refuse
-//! requests of pages that the rules allow.
+//! Put this layer before authentication, because browsers send preflight requests without credentials. Put it before
+//! [`SanitizeLayer`](super::SanitizeLayer), which removes `Origin`. Pass the same policy to this layer, to
+//! `SanitizeLayer` and to the auth API. Otherwise, one of them can refuse a request that the rules allow.
 //!
-//! `CorsLayer` of `tower-http` does not fit: it has one set of rules for all paths, it answers each OPTIONS request as
-//! a preflight request, and it does not refuse preflight requests.
+//! `CorsLayer` of `tower-http` cannot replace this layer: it has the same rules for all paths, answers each OPTIONS
+//! request as a preflight request, and does not refuse preflight requests.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -144,7 +143,7 @@ struct Grant {
 fn grant(access: Access, request: &HeaderMap) -> Grant {
     let origin = match access {
         Access::Anonymous => None,
-        // The rules have matched this origin, so the request has exactly one `Origin`.
+        // The rules have matched `Origin`, so it occurs exactly once.
         Access::WithCredentials => request.get(ORIGIN).cloned(),
     };
     Grant { origin: origin.unwrap_or(HeaderValue::from_static("*")), access }
@@ -185,8 +184,8 @@ impl Change {
             }
             Self::Share(grant) => {
                 grant.add_to(headers);
-                // Apart from a few basic headers, a page can read only the headers that `Access-Control-Expose-Headers`
-                // names (Fetch Standard §3.2.3). The names in the service's own header stay.
+                // A page can read only a few basic headers, and those that `Access-Control-Expose-Headers` names (Fetch
+                // Standard §3.2.3). The header of the service stays.
                 let exposed = HeaderValue::from_static(EXPOSED);
                 headers.append(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
             }
@@ -195,7 +194,7 @@ impl Change {
     }
 }
 
-/// The headers of the gateway that a page may need.
+/// Headers of the gateway.
 const EXPOSED: &str = "x-zowe-auth-failure, x-zowe-token-expires, x-request-id, retry-after";
 
 /// Adds `name` to `Vary`, unless `Vary` already contains it or `*`.
@@ -212,11 +211,11 @@ fn preflight(rules: &CorsRules, access: Access, request: &HeaderMap) -> Answer {
     let mut headers = HeaderMap::with_capacity(12);
     grant(access, request).add_to(&mut headers);
     let methods: Vec<_> = rules.methods().iter().map(http::Method::as_str).collect();
-    // A list of methods is a valid header value, because methods are tokens (RFC 9110 §9.1).
+    // This cannot fail, because methods are tokens (RFC 9110 §9.1).
     if let Ok(methods) = HeaderValue::try_from(methods.join(",")) {
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
     }
-    // The page may send each header that it asks for. `SanitizeLayer` removes the headers that no client may send.
+    // All requested headers are allowed: `SanitizeLayer` removes the headers that no client may send.
     for names in request.get_all(ACCESS_CONTROL_REQUEST_HEADERS) {
         headers.append(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
     }
@@ -229,7 +228,7 @@ fn preflight(rules: &CorsRules, access: Access, request: &HeaderMap) -> Answer {
     Answer::Preflight(Box::new(headers))
 }
 
-/// The answer of the layer itself.
+/// An answer of the layer.
 #[derive(Debug)]
 enum Answer {
     Preflight(Box<HeaderMap>),
@@ -319,8 +318,7 @@ mod tests {
             .with_cors(ServiceId::new("any").unwrap(), CorsRules::for_any_origin())
     }
 
-    /// Sends a request through the layer. The inner service answers 201. Its headers let the pages of every origin read
-    /// the response.
+    /// Sends a request through the layer. The inner service answers 201 to the pages of every origin.
     async fn send(method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Full<Bytes>> {
         let service = service_fn(|_: Request<()>| async {
             let mut response = Response::new(Full::<Bytes>::default());
@@ -356,7 +354,7 @@ mod tests {
             ("GET", "/listed/x", &[("origin", APP), ("origin", EVIL)], "", "", "accept|origin"),
             ("PATCH", "/listed/x", &[("origin", APP)], "", "", "accept|origin"),
             ("OPTIONS", "/listed/x", &[("origin", APP)], APP, "true", "accept|origin"),
-            // A request without an origin, or of a page of the gateway, is not cross-origin.
+            // A request without `Origin`, or of a page of the gateway, is not cross-origin.
             ("GET", "/listed/x", &[], inner, "true", "accept|origin"),
             (
                 "GET",
@@ -368,7 +366,7 @@ mod tests {
             ),
             ("GET", "/any/x", &[("origin", EVIL)], "*", "", "accept|origin"),
             ("GET", "/any/x", &[("origin", "null")], "*", "", "accept|origin"),
-            // This service has no rules.
+            // The service has no rules.
             ("GET", "/other/x", &[("origin", EVIL)], inner, "true", "accept"),
             ("OPTIONS", "/other/x", &[("origin", EVIL)], inner, "true", "accept"),
             ("GET", "/listed2/x", &[("origin", APP)], inner, "true", "accept"),

@@ -1,4 +1,4 @@
-//! The rules by which web pages of other origins may use a service (CORS, Fetch Standard §3.2).
+//! Rules of CORS (Fetch Standard §3.2).
 
 use std::time::Duration;
 
@@ -6,11 +6,10 @@ use http::Method;
 
 use super::origin::Origin;
 
-/// The time for which a browser may use the answer to a preflight request, unless [`CorsRules::with_max_age`] sets
-/// another time.
+/// The default of [`CorsRules::with_max_age`].
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// Says which web pages of other origins may use a service, and with which methods.
+/// The rules by which web pages of other origins may use a service (CORS, Fetch Standard §3.2).
 ///
 /// ```
 /// use http::Method;
@@ -40,7 +39,6 @@ enum AllowedOrigins {
     Any,
 }
 
-/// The way in which a page may use a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     /// With the credentials that the browser attaches.
@@ -51,14 +49,14 @@ pub(super) enum Access {
 
 impl CorsRules {
     /// Creates rules for listed origins. Pages of `origins` may use the service with the credentials that a browser
-    /// attaches, such as cookies. Of all other pages, only pages of the gateway itself may use the service. The methods
-    /// are GET, HEAD, POST, DELETE, PUT and OPTIONS, as in Zowe's API Mediation Layer.
+    /// attaches, such as cookies. Pages of other origins may not use the service, except pages of the gateway itself.
+    /// The default methods are GET, HEAD, POST, DELETE, PUT and OPTIONS, as in Zowe's API Mediation Layer.
     pub fn for_origins(origins: impl IntoIterator<Item = Origin>) -> Self {
         Self::new(AllowedOrigins::Listed(origins.into_iter().collect()))
     }
 
     /// Creates rules for all origins. Pages of all origins may send requests without credentials, and read the
-    /// responses. No rule allows all origins with credentials, because any page in the world could then act for the
+    /// responses. It is not possible to allow credentials for all origins, because then any page could act for the
     /// user.
     pub fn for_any_origin() -> Self {
         Self::new(AllowedOrigins::Any)
@@ -88,8 +86,8 @@ impl CorsRules {
         Self { max_age, ..self }
     }
 
-    /// Returns how a page of `origin` may use the service with `method`. `None` means that the page may not use the
-    /// service. `origin` is `None` if the request has no valid origin, such as `Origin: null`.
+    /// Returns how a page of `origin` may use the service with `method`, or `None` if it may not. `origin` is `None` if
+    /// the request has no valid origin, such as `Origin: null`.
     pub(super) fn access(&self, origin: Option<&Origin>, method: &[u8]) -> Option<Access> {
         let access = match (&self.origins, origin) {
             (AllowedOrigins::Any, _) => Access::Anonymous,

@@ -1,8 +1,7 @@
-//! Selects the credential of a request that the gateway evaluates, and removes all credentials from the headers.
+//! Selects the credential of a request, and removes all credentials from the headers.
 //!
-//! The functions of this module do no I/O and have no state. A request may have several credentials. The credential
-//! that comes first in a fixed order is selected. If the selected credential is not valid, no other credential is tried
-//! ([D6](crate::decisions#d6)).
+//! A request can have several credentials. The first credential in a fixed order counts, even if it is not valid and a
+//! later one is valid ([D6](crate::decisions#d6)).
 
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// The header `PRIVATE-TOKEN` for a Personal Access Token (PAT). Other tokens are not accepted in this header
+/// The header `PRIVATE-TOKEN`, which accepts only a Personal Access Token (PAT)
 /// (`docs/reference/data-plane.md#credentials`).
 pub static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 
@@ -33,7 +32,7 @@ static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 static CREDENTIAL_HEADERS: [&HeaderName; 4] =
     [&AUTHORIZATION, &PRIVATE_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT];
 
-/// Cookies with credentials for z/OSMF and WebSphere. Zowe removes `jwtToken` and `LtpaToken2`, but not `LtpaToken`.
+/// Cookies with credentials for z/OSMF and WebSphere. API ML removes `jwtToken` and `LtpaToken2`, but not `LtpaToken`.
 const FOREIGN_COOKIES: [&str; 3] = ["jwtToken", "LtpaToken", "LtpaToken2"];
 
 /// The prefix of the headers that describe a client certificate.
@@ -42,9 +41,9 @@ pub(super) const X_CERTIFICATE: &str = "x-certificate-";
 /// The names of the cookies that contain tokens of this gateway
 /// (`apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`).
 ///
-/// Names that begin with `__Host-passticket-` are reserved for cookies of the gateway that contain no token. One of
-/// them protects the forms on the gateway's pages against requests of other pages. Services neither receive nor set
-/// cookies with these names, whatever the configured names are.
+/// Names that begin with `__Host-passticket-` are reserved for other cookies of the gateway. One of these cookies
+/// protects the forms on the pages of the gateway against requests of other pages. Services can neither receive nor set
+/// cookies with reserved names.
 #[derive(Clone, Debug)]
 pub struct CookieNames {
     jwt: Arc<str>,
@@ -77,7 +76,7 @@ impl CookieNames {
     }
 
     /// Returns whether a cookie with this name belongs to the gateway: it contains a token, or the name is reserved.
-    /// Upper and lower case do not matter.
+    /// The case does not matter.
     pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         let is = |credential: &str| name.eq_ignore_ascii_case(credential.as_bytes());
         let starts_with = |prefix: &str| {
@@ -102,8 +101,8 @@ impl CookieNames {
 
 const DEFAULT_JWT: &str = "apimlAuthenticationToken";
 const DEFAULT_PAT: &str = "personalAccessToken";
-/// The prefix of the names of those cookies of the gateway that contain no token. Browsers accept a cookie whose name
-/// begins with `__Host-` only from the same host, and only with `Secure` and `Path=/` (RFC 6265bis §4.1.3.2).
+/// Cookies of the gateway without a token have names with this prefix. If a name begins with `__Host-`, browsers accept
+/// the cookie only from the same host, and only with `Secure` and `Path=/` (RFC 6265bis §4.1.3.2).
 const RESERVED: &str = "__Host-passticket-";
 
 impl Default for CookieNames {
@@ -113,7 +112,7 @@ impl Default for CookieNames {
     }
 }
 
-/// The credential of a request that is evaluated.
+/// The credential that the gateway evaluates.
 #[derive(Debug)]
 pub(super) enum Credential<'a> {
     Token {
@@ -129,7 +128,6 @@ pub(super) enum Credential<'a> {
     Certificate(&'a PeerCertificate),
 }
 
-/// The place in the request where a token was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// A place that accepts any token: the login cookie, `Authorization: Bearer`.
@@ -140,20 +138,20 @@ pub(super) enum Place {
     Password(BasicUser),
 }
 
-/// The user name in an `Authorization: Basic` whose password is a PAT.
+/// The user name in `Authorization: Basic`, if the password is a PAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BasicUser {
-    /// The name is empty, or it is one of the words in [`ANY_USER`]. The PAT may belong to any user.
+    /// The name is empty, or one of [`ANY_USER`]. The PAT can belong to any user.
     Any,
     /// The PAT must belong to this user.
     Named(UserId),
 }
 
-/// Words that clients and tools send instead of a user name, if the password is a token.
+/// Words that tools send instead of a user name.
 const ANY_USER: [&str; 3] = ["oauth2", "token", "x-token-auth"];
 
 impl BasicUser {
-    /// Parses the user name. Returns `None` if the name is not a user id. No PAT can belong to such a name.
+    /// Parses the user name. Returns `None` if the name is not a user id: then no PAT can belong to it.
     pub(super) fn parse(name: &[u8]) -> Option<Self> {
         let name = str::from_utf8(name).ok()?;
         if name.is_empty() || ANY_USER.iter().any(|any| any.eq_ignore_ascii_case(name)) {
@@ -170,12 +168,12 @@ impl BasicUser {
     }
 }
 
-/// Says which credentials are evaluated, apart from login tokens and certificates.
+/// The credentials that the gateway accepts, apart from login tokens and certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Accepted {
-    /// Tokens in the places that accept only a PAT, and PATs in the place of the password of `Authorization: Basic`.
+    /// Tokens in the places that accept only a PAT, and PATs as the password of `Authorization: Basic`.
     pub(super) pats: bool,
-    /// Each `Authorization: Basic`, also with a PAT in the place of the password.
+    /// Each `Authorization: Basic`, even with a PAT as the password.
     pub(super) passwords: bool,
 }
 
@@ -192,7 +190,7 @@ pub(super) fn select<'a>(
     if let Some(text) = cookies.find(names.jwt()) {
         return token(text, Place::Any);
     }
-    // Only the first `Authorization` line is read, as in the Zowe API Mediation Layer.
+    // As in API ML (Zowe's API Mediation Layer), only the first `Authorization` line counts.
     let authorization = headers.get(AUTHORIZATION);
     if let Some(value) = authorization {
         if let Some(text) = bearer(value.as_bytes()) {
@@ -214,15 +212,15 @@ pub(super) fn select<'a>(
         .or_else(|| certificate.map(Credential::Certificate))
 }
 
-/// A credential of a request, and whether the gateway evaluates it ([`Authenticator::candidates`]).
+/// A credential of a request, for [`Authenticator::candidates`].
 ///
 /// [`Authenticator::candidates`]: super::Authenticator::candidates
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Candidate {
-    /// The place of the credential in the request.
+    /// The place of the credential.
     pub place: CredentialPlace,
-    /// Whether the credential is evaluated, or why not.
+    /// Whether the gateway evaluates the credential.
     pub choice: CredentialChoice,
 }
 
@@ -242,25 +240,24 @@ pub enum CredentialPlace {
     PrivateToken,
     /// `Authorization: Basic`.
     Basic,
-    /// The certificate of the connection.
+    /// The client certificate.
     Certificate,
 }
 
-/// Whether a credential of a request is evaluated.
+/// Whether the gateway evaluates a credential, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CredentialChoice {
     /// The gateway evaluates this credential.
     Evaluated,
-    /// Another credential of the request has precedence. Only that credential is evaluated, even if it is refused.
+    /// Another credential comes first. The gateway evaluates only that one, even if it refuses it.
     Later,
     /// The gateway or the route does not accept a credential of this kind in this place.
     NotAccepted,
 }
 
-/// Returns the places of all credentials of a request, in the order of [`select`]. This function is too slow to be
-/// called for each request: for each place, it calls `select` with headers that contain only the credential of this
-/// place.
+/// Returns all credentials of a request, in the order of [`select`]. For each place, this function calls `select` with
+/// headers that contain only the credential in this place. This is too slow to do it for each request.
 pub(super) fn candidates(
     headers: &HeaderMap,
     certificate: Option<&PeerCertificate>,
@@ -292,7 +289,6 @@ pub(super) fn candidates(
     found
 }
 
-/// Returns the headers of a request that has only the credential of this place.
 fn only(place: CredentialPlace, headers: &HeaderMap, names: &CookieNames) -> HeaderMap {
     let mut alone = HeaderMap::new();
     let authorization = headers.get(AUTHORIZATION);
@@ -319,7 +315,6 @@ fn only(place: CredentialPlace, headers: &HeaderMap, names: &CookieNames) -> Hea
     alone
 }
 
-/// Returns the text of the token in this place.
 pub(super) fn token_in<'a>(
     place: CredentialPlace,
     headers: &'a HeaderMap,
@@ -342,8 +337,7 @@ pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Op
     in_cookie.or_else(|| bearer(headers.get(AUTHORIZATION)?.as_bytes()))
 }
 
-/// Returns the first token of the request. Searches all places that accept a PAT, except the password of
-/// `Authorization: Basic`.
+/// Returns the first token of the request, except a token in `Authorization: Basic`.
 #[cfg(feature = "api")]
 pub(crate) fn presented_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
     match select(headers, None, names, Accepted { pats: true, passwords: false })? {
@@ -352,7 +346,7 @@ pub(crate) fn presented_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -
     }
 }
 
-/// Returns the token of `Authorization: Bearer`. The name `Bearer` is not case-sensitive (RFC 9110 §11.1).
+/// The name `Bearer` is not case-sensitive (RFC 9110 §11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.trim_ascii().split_at_checked(6)?;
     let token_starts = token.first().is_some_and(u8::is_ascii_whitespace);
@@ -360,14 +354,13 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"Bearer") && token_starts && !token.is_empty()).then_some(token)
 }
 
-/// Returns the token of `Authorization: token`, which clients of GitHub and Gitea send.
+/// Clients of GitHub and Gitea send `Authorization: token`.
 #[cold]
 fn token_scheme(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = split_scheme(value);
     (scheme.eq_ignore_ascii_case(b"token") && !token.is_empty()).then_some(token)
 }
 
-/// Returns the credential in `Authorization: Basic`, if it is evaluated.
 #[cold]
 fn basic(value: &[u8], accepted: Accepted) -> Option<Credential<'static>> {
     if !accepted.pats && !accepted.passwords {
@@ -380,7 +373,6 @@ fn basic(value: &[u8], accepted: Accepted) -> Option<Credential<'static>> {
     }
 }
 
-/// Returns the part of `Authorization` after `Basic` and the blanks.
 fn basic_value(value: &[u8]) -> Option<&[u8]> {
     let (scheme, encoded) = split_scheme(value);
     scheme.eq_ignore_ascii_case(b"Basic").then_some(encoded)
@@ -396,7 +388,7 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     let mut has_cookie = false;
     sweep(headers, |name| {
         let text = name.as_str();
-        // Most header names begin with a letter that is not in this list, so they need no comparison.
+        // For most headers, the first letter is enough to decide.
         if !matches!(text.as_bytes().first(), Some(b'a' | b'c' | b'p' | b'x')) {
             return false;
         }
@@ -408,9 +400,9 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     }
 }
 
-/// Removes every credential, except `Authorization: Basic` with a password. This header is also removed if it cannot be
-/// decoded, or if it contains a PAT: a service that verifies PATs itself could accept a revoked PAT. The PAT may be the
-/// password or the user name, as in `PAT:x-oauth-basic`.
+/// Removes every credential, except `Authorization: Basic` with a password. Also removes `Authorization: Basic` if it
+/// cannot be decoded, or if its password or user name is a PAT, as in `PAT:x-oauth-basic`. A service that verifies PATs
+/// itself could accept a revoked PAT.
 pub(super) fn strip_except_basic(headers: &mut HeaderMap, names: &CookieNames) {
     let basic = headers.get(AUTHORIZATION).filter(|value| {
         let decoded = basic_value(value.as_bytes()).and_then(BasicCredentials::decode);
@@ -423,9 +415,9 @@ pub(super) fn strip_except_basic(headers: &mut HeaderMap, names: &CookieNames) {
     }
 }
 
-/// A copy of the credential headers of the client. A later layer restores them after a failure on a route with
-/// [`OnFailure::ForwardUnchanged`](super::OnFailure::ForwardUnchanged), and always with
-/// [`Mode::Observe`](super::Mode::Observe).
+/// A copy of the credential headers of the client. With
+/// [`OnFailure::ForwardUnchanged`](super::OnFailure::ForwardUnchanged), a later layer restores them after a failure.
+/// With [`Mode::Observe`](super::Mode::Observe), a later layer always restores them.
 #[derive(Clone)]
 pub(super) struct Withheld(HeaderMap);
 
@@ -443,7 +435,7 @@ impl Withheld {
         }
         let mut last = None;
         for (name, value) in self.0 {
-            // The iterator of `HeaderMap` returns a name only with the first value of that name.
+            // `HeaderMap` returns a name only with the first of its values.
             last = name.or(last);
             if let Some(name) = &last {
                 headers.append(name, value);
@@ -484,7 +476,7 @@ mod tests {
             (&[PRIVATE], pat("4")),
             (&[BASIC], None),
             (&[BASIC, PRIVATE], pat("4")),
-            // Only the first `Authorization` line is read.
+            // Only the first `Authorization` line counts.
             (&[BASIC, BEARER], None),
             (&[BEARER, ("authorization", "Bearer 5")], any("2")),
             (&[("authorization", "bEARER 2")], any("2")),
@@ -591,7 +583,7 @@ mod tests {
             [format!("u:{TOKEN}"), "u:zowepat_x".to_owned()].map(|it| basic_line(&it));
         let unsigned = basic_line(":eyJhbGciOiJub25lIn0.e30.");
         let words = basic_line("u:a.b.c");
-        // `want` contains the results with PATs alone, with passwords alone, with both, and with neither.
+        // The results in `want`: with PATs alone, with passwords alone, with both, and with neither.
         for (value, want) in [
             (token.as_str(), [Pat, Pat, Pat, Nothing]),
             (&prefixed, [Pat, Pat, Pat, Nothing]),

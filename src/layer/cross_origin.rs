@@ -1,9 +1,9 @@
 //! Refuses some requests that web pages of other origins make a browser send ([D25](crate::decisions#d25)).
 //!
-//! A page of another origin can make a browser send a request to the gateway. The browser attaches the user's cookies,
-//! client certificate or Basic credentials to such a request. The browser also says from which page the request comes:
-//! in `Origin` (RFC 6454 §7), and in `Sec-Fetch-Site` (Fetch Metadata Request Headers, W3C). A page cannot set these
-//! headers.
+//! A page of another origin can make a browser send a request to the gateway. The browser attaches the cookies, the
+//! client certificate or the Basic credentials of the user to such a request. The headers `Origin` (RFC 6454 §7) and
+//! `Sec-Fetch-Site` (Fetch Metadata Request Headers, W3C) say from which page the request comes. The browser sets these
+//! headers, and a page cannot change them.
 
 use std::{fmt, sync::Arc};
 
@@ -35,9 +35,9 @@ static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 #[cfg(feature = "api")]
 static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// Authentication schemes whose credentials a browser stores and attaches itself. For any other scheme, such as
-/// `Bearer`, a script of the page must add the credential. A browser sends a preflight request before it sends a
-/// request with this credential to another origin.
+/// A browser stores the credentials of these authentication schemes, and attaches them itself. For any other scheme,
+/// such as `Bearer`, a script of the page must add the credential. Before the browser sends such a request to another
+/// origin, it sends a preflight request.
 const STORED_BY_BROWSERS: [&str; 4] = ["Basic", "Digest", "Negotiate", "NTLM"];
 
 const REFUSED: Description = Description::counter(
@@ -45,44 +45,42 @@ const REFUSED: Description = Description::counter(
     "Requests of web pages of other origins that were refused.",
 );
 
-/// Decides which requests of web pages of other origins are refused with 403
-/// ([D25](crate::decisions#d25)).
+/// Refuses some requests of web pages of other origins with 403 ([D25](crate::decisions#d25)).
 ///
-/// A request is refused if these three conditions are true:
+/// The policy refuses a request if these three conditions are true:
 ///
-/// 1. The request comes from another origin: its `Origin` is not an origin of the gateway. The [`CorsRules`] of the
-///    service and [`with_allowed_origins`](Self::with_allowed_origins) do not allow this `Origin` with credentials,
-///    either. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
-///    another origin, with one exception: `Sec-Fetch-Site` is `same-origin`, and the requested address belongs to the
-///    gateway. A browser sends these two values for a form on a page with `Referrer-Policy: no-referrer`.
+/// 1. The request comes from another origin: its `Origin` is not an origin of the gateway, and neither the
+///    [`CorsRules`] of the service nor [`with_allowed_origins`](Self::with_allowed_origins) allow this `Origin` with
+///    credentials. If there is no `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null`
+///    counts as another origin. There is one exception, because a browser sends `Origin: null` for a form on a page
+///    with `Referrer-Policy: no-referrer`: if `Sec-Fetch-Site` is `same-origin` and the requested address belongs to
+///    the gateway, the condition is false.
 /// 2. Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// 3. It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
 ///    the scheme Basic, Digest, Negotiate or NTLM. For a login request, this condition is always true, because its body
-///    may contain a password. If such a login request were allowed, a page of another origin could log the user in as a
-///    different user.
+///    can contain a password. Otherwise, a page of another origin could log the user in as a different user.
 ///
-/// In two cases, the first condition alone is enough to refuse a request with an `Origin`:
+/// In two cases, the policy refuses a request with an `Origin` if only the first condition is true:
 ///
-/// - The request is a WebSocket handshake. A browser lets a page read the frames of a WebSocket to any origin, and
-///   sends no preflight request before the handshake.
-/// - The policy has [`ForeignOrigins::Refused`], and the [`CorsRules`] of the service do not allow this method to the
+/// - The request is a WebSocket handshake. A browser sends no preflight request before it, and lets a page of any
+///   origin read the frames.
+/// - The policy has [`ForeignOrigins::Refused`]. Exception: the [`CorsRules`] of the service allow this method to the
 ///   pages of [all origins](CorsRules::for_any_origin).
 ///
-/// A request without `Origin` is never refused if its method is GET, HEAD or OPTIONS, or if its `Sec-Fetch-Site` is not
-/// `cross-site`. So a request of curl, which has neither header, is never refused.
+/// The policy never refuses a request without `Origin` if the method is GET, HEAD or OPTIONS, or if `Sec-Fetch-Site` is
+/// not `cross-site`. So it never refuses a request of curl, which sends neither header.
 ///
 /// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
-/// gateway is the address that the client requested. On a connection without TLS, a proxy in front of the gateway may
-/// terminate TLS. So this address is then an origin of the gateway both with `http` and with `https`.
+/// gateway is the address that the client requested. On a connection without TLS, this address counts with `http` and
+/// with `https`, because a proxy in front of the gateway can terminate TLS.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
 #[cfg_attr(not(feature = "api"), doc = "`AuthApi`")]
-/// apply the default policy. Pass your own policy to both of them.
+/// have the default policy. Pass your own policy to both of them.
 #[derive(Clone, Debug, Default)]
 pub struct OriginPolicy {
-    /// The origins of the gateway. If the list is empty, the address that the client requested is the origin of the
-    /// gateway.
+    /// The origins of the gateway. If the list is empty, the origin is the address that the client requested.
     own: Vec<Origin>,
     allowed: Vec<(ServiceId, Vec<Origin>)>,
     cors: Vec<(ServiceId, CorsRules)>,
@@ -97,35 +95,36 @@ enum AskedAddress {
     /// The address of this gateway.
     #[default]
     Own,
-    /// The address of a gateway of API ML, which relays the request to this gateway.
+    /// The address of a gateway of API ML that relays the request to this gateway.
     RelayingGateway,
 }
 
-/// The requests of other origins that an [`OriginPolicy`] allows.
+/// Which requests of other origins an [`OriginPolicy`] allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForeignOrigins {
     /// The policy allows requests with the method GET, HEAD or OPTIONS, and requests without a credential that a
-    /// browser attaches. It refuses WebSocket handshakes and login requests, unless the [`CorsRules`] of the service or
-    /// [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow the page to use credentials.
+    /// browser attaches. It refuses WebSocket handshakes and login requests. If the [`CorsRules`] of the service or
+    /// [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow the page to use credentials, it allows all
+    /// these requests.
     #[default]
     Restricted,
     /// The policy allows requests that the [`CorsRules`] of the service or
-    /// [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow. It refuses all other requests with the
-    /// `Origin` of another server. Zowe's API Mediation Layer does the same if its support for CORS is turned off.
-    /// Requests without an `Origin` are allowed as with [`Restricted`](Self::Restricted).
+    /// [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow. It refuses all other requests with an
+    /// `Origin` that is not an origin of the gateway. Zowe's API Mediation Layer does the same if its support for CORS
+    /// is turned off. For requests without an `Origin`, this is the same as [`Restricted`](Self::Restricted).
     Refused,
 }
 
 impl OriginPolicy {
-    /// Sets the origins of the gateway. If `origins` is empty, the origin is the address that a client requested.
+    /// Sets the origins of the gateway. If `origins` is empty, the origin is the address that the client requested.
     #[must_use]
     pub fn with_own_origins(self, origins: impl IntoIterator<Item = Origin>) -> Self {
         Self { own: origins.into_iter().collect(), ..self }
     }
 
-    /// Allows pages of these origins to use `service`. Responses get no header that lets these pages read the
-    /// responses. So use this function only in an application with its own CORS layer. Otherwise, use
+    /// Allows pages of these origins to send requests to `service`. This function adds no header that lets the pages
+    /// read the responses. So use it only in an application with its own CORS layer. Otherwise, use
     /// [`with_cors`](Self::with_cors).
     #[must_use]
     pub fn with_allowed_origins(
@@ -137,12 +136,13 @@ impl OriginPolicy {
         self
     }
 
-    /// Sets which pages of other origins may use `service`. The rules replace earlier rules of the service. Set the
-    /// rules of the auth API with the service id `gateway`, because the paths of the auth API begin with `/gateway/`.
-    /// The [`CorsLayer`](super::CorsLayer) adds the headers with which browsers let a page read the responses.
+    /// Sets the rules of `service`, and replaces its earlier rules. The auth API has the service id `gateway`, because
+    /// its paths begin with `/gateway/`. [`CorsLayer`](super::CorsLayer) adds the headers that let a page read the
+    /// responses.
     ///
-    /// Rules [for all origins](CorsRules::for_any_origin) do not allow credentials. With such rules, a request of
-    /// another origin is refused if its method is not GET, HEAD or OPTIONS and the browser attaches a credential.
+    /// Rules [for all origins](CorsRules::for_any_origin) do not allow credentials. With such rules, if the browser
+    /// attaches a credential to a request of another origin, the policy refuses methods other than GET, HEAD and
+    /// OPTIONS.
     #[must_use]
     pub fn with_cors(mut self, service: ServiceId, rules: CorsRules) -> Self {
         self.cors.retain(|(other, _)| *other != service);
@@ -150,7 +150,7 @@ impl OriginPolicy {
         self
     }
 
-    /// Returns whether a service has [`CorsRules`]. Without rules, the [`CorsLayer`](super::CorsLayer) is not needed.
+    /// Returns whether any service has [`CorsRules`]. If not, [`CorsLayer`](super::CorsLayer) is not needed.
     pub fn has_cors(&self) -> bool {
         !self.cors.is_empty()
     }
@@ -167,10 +167,9 @@ impl OriginPolicy {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Returns the policy for requests that API ML's gateway relays to the paths below `/zaas/`. The policy also allows
-    /// pages that belong to the gateway that relays the request. At the relaying gateway, the paths of the auth API
-    /// begin with `/gateway/`. The relayed requests have paths that begin with `/zaas/` instead. So the rules for the
-    /// auth API also apply to the paths below `/zaas/`.
+    /// Returns the policy for requests that API ML's gateway relays. The policy also allows pages of the relaying
+    /// gateway. Relayed requests for the auth API have paths below `/zaas/`, and not below `/gateway/`. So the rules
+    /// for `gateway` also apply to `zaas`.
     #[cfg(all(feature = "api", feature = "proxy"))]
     pub(crate) fn relayed(&self) -> Self {
         let zaas = ServiceId::new("zaas").expect("four letters are a service id");
@@ -183,13 +182,12 @@ impl OriginPolicy {
         Self { asked: AskedAddress::RelayingGateway, ..policy }
     }
 
-    /// Returns the origins of the gateway. The list is empty if they are not set.
     #[cfg(feature = "api")]
     pub(crate) fn own_origins(&self) -> &[Origin] {
         &self.own
     }
 
-    /// Checks a request. The first segment of the request's path is the id of the service.
+    /// Checks a request. The first segment of its path is the id of the service.
     ///
     /// # Errors
     /// [`CrossOrigin`] if the request is refused. The refusal is counted and logged.
@@ -198,7 +196,7 @@ impl OriginPolicy {
         self.check_with(head.into(), BodyCredential::None)
     }
 
-    /// Checks a request whose body may contain a credential: a password or a token.
+    /// Checks a request whose body can contain a password or a token.
     ///
     /// # Errors
     /// [`CrossOrigin`] if the request is refused. The refusal is counted and logged.
@@ -207,9 +205,9 @@ impl OriginPolicy {
         self.check_with(request.into(), BodyCredential::Possible)
     }
 
-    /// Returns whether a script of a page at the gateway's own address sends the request, and the browser attaches a
-    /// credential. All services share this address, so any service may have sent the script. If the browser does not
-    /// say what the response is for (`Sec-Fetch-Dest`), this function returns `false`.
+    /// Returns whether a script of a page at the address of the gateway sends the request, and the browser attaches a
+    /// credential. All services have this address, so the script can come from any service. If the request has no
+    /// `Sec-Fetch-Dest`, this function returns `false`.
     #[cfg(feature = "api")]
     pub(crate) fn is_script_with_credential(request: &Parts) -> bool {
         let is_script = only(&request.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
@@ -220,7 +218,7 @@ impl OriginPolicy {
     #[inline]
     fn check_with(&self, head: RequestHead<'_>, body: BodyCredential) -> Result<(), CrossOrigin> {
         // A browser adds `Origin` to each request whose method is not safe (Fetch Standard §3.2), and to each WebSocket
-        // handshake (RFC 6455 §4.1). So one or two lookups are enough for most requests.
+        // handshake (RFC 6455 §4.1).
         let has_origin = head.headers.contains_key(ORIGIN);
         if !has_origin && (is_safe(head.method) || !is_cross_site(head.headers)) {
             return Ok(());
@@ -241,7 +239,6 @@ impl OriginPolicy {
         Err(CrossOrigin)
     }
 
-    /// Counts and logs a request that is refused.
     fn report(&self, head: RequestHead<'_>) {
         if let Some(counts) = &self.counts {
             counts.refused.increment();
@@ -256,8 +253,7 @@ impl OriginPolicy {
         );
     }
 
-    /// Returns the decision of the [`CorsRules`] about a request. If a preflight request is refused, this function
-    /// counts and logs it.
+    /// Returns the decision of the [`CorsRules`] about a request. Counts and logs refused preflight requests.
     #[inline]
     pub(super) fn sharing<'a>(&self, head: impl Into<RequestHead<'a>>) -> Sharing<'_> {
         let head = head.into();
@@ -271,7 +267,7 @@ impl OriginPolicy {
         if !head.headers.contains_key(ORIGIN) {
             return Sharing::OwnOrigin;
         }
-        // A browser sends `Origin` once. If the request has this header several times, it has no valid origin.
+        // A browser sends `Origin` once. If it occurs several times, the request has no valid origin.
         let origin = only(head.headers, &ORIGIN).and_then(parse_origin);
         let is_own = origin.as_ref().is_some_and(|origin| self.is_own(origin, head));
         if is_own || self.is_own_page_without_origin(head) {
@@ -293,7 +289,6 @@ impl OriginPolicy {
         }
     }
 
-    /// Returns the rules of the service of a path.
     fn rules(&self, path: &str) -> Option<&CorsRules> {
         if self.cors.is_empty() {
             return None;
@@ -302,8 +297,8 @@ impl OriginPolicy {
         self.cors.iter().find(|(id, _)| id.as_str() == service).map(|(_, rules)| rules)
     }
 
-    /// Returns whether a request is refused. Call this only for a request that has an `Origin`, or whose
-    /// `Sec-Fetch-Site` is `cross-site`.
+    /// Returns whether the policy refuses a request. The caller must have checked that the request has an `Origin`, or
+    /// `Sec-Fetch-Site: cross-site`.
     fn refuses(&self, head: RequestHead<'_>, body: BodyCredential) -> bool {
         let mut origins = head.headers.get_all(ORIGIN).iter().peekable();
         let has_origin = origins.peek().is_some();
@@ -313,8 +308,8 @@ impl OriginPolicy {
         if self.is_own_page_without_origin(head) || self.is_page_of_relaying_gateway(head) {
             return false;
         }
-        // Rules of CORS that permit anonymous requests do not apply to WebSockets: browsers send cookies with each
-        // handshake.
+        // Browsers send cookies with each WebSocket handshake. So rules that permit requests without credentials do not
+        // apply.
         let is_websocket = is_websocket_handshake(head.headers);
         let is_refused = || self.foreign == ForeignOrigins::Refused && !self.is_anonymous(head);
         if has_origin && (is_websocket || is_refused()) {
@@ -324,20 +319,21 @@ impl OriginPolicy {
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
-    /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that the page and the
-    /// requested address have the same origin (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page
-    /// has the policy `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address
-    /// must be one of them. This condition prevents DNS rebinding, in which the host name of an attacker's page
-    /// resolves to the address of the gateway. The browser then reports `same-origin`.
+    /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that the page has the same
+    /// origin as the requested address (`Sec-Fetch-Site: same-origin`). Browsers send this for a page with the policy
+    /// `no-referrer` (Fetch Standard §3.2).
+    ///
+    /// With DNS rebinding, the host name of an attacker's page resolves to the address of the gateway, and the browser
+    /// also says `same-origin`. So if the origins of the gateway are set, the requested address must be one of them.
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
             && (self.own.is_empty() || self.own.iter().any(|own| is_requested(own, head)))
     }
 
-    /// Returns whether the page belongs to the address to which the browser has sent the request: the address of the
-    /// gateway of API ML that relays the request. A gateway of API ML may have addresses that are not configured here.
-    /// But it relays the header `Host` of the client unchanged, so the origin of the page can be compared with `Host`.
+    /// Returns whether the page belongs to the gateway of API ML that relays the request. The addresses of this gateway
+    /// are not configured here. But it relays the header `Host` of the client unchanged. So this function compares the
+    /// origin of the page with `Host`.
     fn is_page_of_relaying_gateway(&self, head: RequestHead<'_>) -> bool {
         let says_browser = || only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin");
         let origin = || only(head.headers, &ORIGIN).and_then(parse_origin);
@@ -345,12 +341,10 @@ impl OriginPolicy {
             && (says_browser() || origin().is_some_and(|origin| is_requested(&origin, head)))
     }
 
-    /// Returns whether the service shares its responses with the pages of all origins, without credentials.
     fn is_anonymous(&self, head: RequestHead<'_>) -> bool {
         self.access(None, head) == Some(Access::Anonymous)
     }
 
-    /// Returns how a page of `origin` may use the service, according to the [`CorsRules`].
     fn access(&self, origin: Option<&Origin>, head: RequestHead<'_>) -> Option<Access> {
         self.rules(head.uri.path())?.access(origin, head.method.as_str().as_bytes())
     }
@@ -362,7 +356,6 @@ impl OriginPolicy {
         }
     }
 
-    /// Returns whether `origin` is an origin of the gateway, or is allowed for the service.
     fn is_trusted(&self, origin: &HeaderValue, head: RequestHead<'_>) -> bool {
         let Some(origin) = parse_origin(origin.as_bytes()) else {
             return false;
@@ -398,7 +391,6 @@ pub(super) enum Sharing<'a> {
     NotShared,
 }
 
-/// Says whether the body of a request may contain a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyCredential {
     None,
@@ -409,7 +401,6 @@ enum BodyCredential {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CrossOrigin;
 
-/// The parts of a request that the decision depends on.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestHead<'a> {
     method: &'a Method,
@@ -439,15 +430,14 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     headers.get_all(&SEC_FETCH_SITE).iter().any(|site| site.as_bytes() == b"cross-site")
 }
 
-/// Returns the value of a header, if the header occurs exactly once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     values.next().is_none().then_some(value.as_bytes())
 }
 
-/// Returns whether this may be a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1): the request has `Sec-WebSocket-Key`
-/// or `Upgrade`. A handshake over HTTP/2 needs no test here: its method CONNECT is not GET, HEAD or OPTIONS.
+/// Returns whether this can be a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1). Over HTTP/2, a handshake has the
+/// method CONNECT, which is not safe.
 fn is_websocket_handshake(headers: &HeaderMap) -> bool {
     headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE)
 }
@@ -464,7 +454,6 @@ fn is_stored_by_browsers(authorization: &HeaderValue) -> bool {
     STORED_BY_BROWSERS.iter().any(|stored| scheme.eq_ignore_ascii_case(stored.as_bytes()))
 }
 
-/// Returns whether the origin is the address that the client requested.
 fn is_requested(origin: &Origin, head: RequestHead<'_>) -> bool {
     let is_https = head.extensions.get::<ConnectionInfo>().map(|c| c.protocol == Protocol::Https);
     let is_scheme = match origin.scheme() {
@@ -472,7 +461,7 @@ fn is_requested(origin: &Origin, head: RequestHead<'_>) -> bool {
         "http" => is_https != Some(true),
         _ => false,
     };
-    // If the target has an authority, it is used instead of `Host` (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
+    // The authority in the target comes before `Host` (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
     let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
     let authority = authority.or_else(|| Some(head.headers.get(HOST)?.as_bytes()));
     // An empty port means the default port (RFC 3986 §3.2.3).
@@ -484,7 +473,6 @@ fn is_requested(origin: &Origin, head: RequestHead<'_>) -> bool {
         })
 }
 
-/// The own origins of a gateway, as text for a log line.
 struct OriginList<'a>(&'a [Origin]);
 
 impl fmt::Display for OriginList<'_> {
@@ -497,7 +485,7 @@ impl fmt::Display for OriginList<'_> {
     }
 }
 
-/// Counts the requests that one or more [`OriginPolicy`] have refused.
+/// Counts refused requests. Several [`OriginPolicy`] can share one value.
 #[derive(Debug, Default)]
 pub struct CrossOriginCounts {
     refused: Counter,
@@ -552,11 +540,10 @@ mod tests {
         const NULL: (&str, &str) = ("origin", "null");
         const SOCKET: (&str, &str) = ("sec-websocket-key", "x");
         let cases: &[(&str, &str, Headers<'_>, bool)] = &[
-            // These clients are not browsers: they send neither `Origin` nor `Sec-Fetch-Site`.
+            // The client is not a browser.
             ("POST", "/x", &[COOKIE], false),
             ("POST", "/x", &[BASIC], false),
             ("GET", "/x", &[COOKIE, SOCKET], false),
-            // These cases vary the method.
             ("POST", "/x", &[COOKIE, EVIL_ORIGIN], true),
             ("PUT", "/x", &[COOKIE, EVIL_ORIGIN], true),
             ("PATCH", "/x", &[COOKIE, EVIL_ORIGIN], true),
@@ -570,14 +557,13 @@ mod tests {
             ("GET", "/x", &[COOKIE, EVIL_ORIGIN, SOCKET], true),
             ("GET", "/x", &[COOKIE, EVIL_ORIGIN, ("upgrade", "websocket")], true),
             ("GET", "/x", &[COOKIE, ("origin", OURS), SOCKET], false),
-            // A WebSocket handshake of another origin is refused even without a credential of the browser.
+            // WebSocket handshakes are refused even without a credential of the browser.
             ("GET", "/x", &[EVIL_ORIGIN, SOCKET], true),
             ("GET", "/x", &[BEARER, EVIL_ORIGIN, SOCKET], true),
             ("GET", "/x", &[NULL, SOCKET], true),
             ("GET", "/x", &[("origin", OURS), SOCKET], false),
             ("GET", "/x", &[SOCKET], false),
             ("GET", "/x", &[EVIL_ORIGIN], false),
-            // These cases vary the credential.
             ("POST", "/x", &[EVIL_ORIGIN], false),
             ("POST", "/x", &[BASIC, EVIL_ORIGIN], true),
             ("POST", "/x", &[("authorization", "NTLM"), EVIL_ORIGIN], true),
@@ -586,11 +572,10 @@ mod tests {
             ("POST", "/x", &[BEARER, EVIL_ORIGIN, CROSS], false),
             ("POST", "/x", &[("private-token", "x"), EVIL_ORIGIN, CROSS], false),
             ("POST", "/x", &[("authorization", "Basically"), EVIL_ORIGIN], false),
-            // A page may add a token, in order to hide the credential that the browser attaches.
+            // A page can add a token, to hide the credential that the browser attaches.
             ("POST", "/x", &[BEARER, BASIC, EVIL_ORIGIN], true),
             ("POST", "/x", &[BEARER, COOKIE, EVIL_ORIGIN], true),
             ("POST", "/x", &[("private-token", "x"), COOKIE, EVIL_ORIGIN], true),
-            // These cases vary the origin.
             ("POST", "/x", &[COOKIE, ("origin", OURS)], false),
             ("POST", "/x", &[COOKIE, ("origin", "HTTPS://GW.EXAMPLE:7554")], false),
             ("POST", "/x", &[COOKIE, ("origin", OURS), CROSS], false),
@@ -618,13 +603,13 @@ mod tests {
             ("POST", "/x", &[COOKIE, SAME_SITE, ("origin", "https://b.example")], true),
             ("POST", "/x", &[COOKIE, SAME_SITE, ("origin", OURS)], false),
             ("POST", "/x", &[COOKIE, ("sec-fetch-site", "same-origin"), EVIL_ORIGIN], true),
-            // If there is no `Origin`, only `Sec-Fetch-Site` decides.
+            // Without `Origin`, only `Sec-Fetch-Site` decides.
             ("POST", "/x", &[COOKIE, CROSS], true),
             ("POST", "/x", &[COOKIE, SAME_SITE], false),
             ("POST", "/x", &[COOKIE, ("sec-fetch-site", "same-origin")], false),
             ("POST", "/x", &[COOKIE, ("sec-fetch-site", "none")], false),
             ("POST", "/x", &[COOKIE, ("sec-fetch-site", "none"), CROSS], true),
-            // These requests have a target in absolute form, as in HTTP/2.
+            // The target is in absolute form, as in HTTP/2.
             ("POST", "https://gw.example:7554/x", &[COOKIE, ("origin", OURS)], false),
             (
                 "POST",
@@ -663,7 +648,7 @@ mod tests {
         for (protocol, origin, want) in [
             (Some(Protocol::Https), "https://gw.example:7554", false),
             (Some(Protocol::Https), "http://gw.example:7554", true),
-            // A proxy in front of the gateway may terminate TLS.
+            // A proxy in front of the gateway can terminate TLS.
             (Some(Protocol::Http), "https://gw.example:7554", false),
             (Some(Protocol::Http), "http://gw.example:7554", false),
             (None, "https://gw.example:7554", false),
@@ -715,8 +700,7 @@ mod tests {
         let refused = restricted.clone().with_foreign_origins(ForeignOrigins::Refused);
         let socket = ("sec-websocket-key", "x");
         let cookie = ("cookie", "a=b");
-        // The last column says whether the request is refused with `Restricted`, and whether it is refused with
-        // `Refused`.
+        // The last column: whether `Restricted` refuses the request, and whether `Refused` refuses it.
         for (method, path, headers, want) in [
             ("POST", "/listed/x", &[cookie, ("origin", app)][..], [false, false]),
             ("GET", "/listed/x", &[cookie, ("origin", app), socket], [false, false]),
@@ -747,7 +731,7 @@ mod tests {
             (&[][..], false),
             (&["https://gw.example:7554"], false),
             (&["https://zowe.example", "https://gw.example:7554"], false),
-            // The host name of the page resolves to the gateway, but it is not one of the gateway's own names.
+            // The host name of the page resolves to the gateway, but is not one of its origins.
             (&["https://zowe.example"], true),
             (&["https://gw.example"], true),
         ] {

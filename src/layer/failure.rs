@@ -1,7 +1,5 @@
-//! The type [`Failure`]: the reason why a routed request could not be authenticated, or why its scheme
-//! failed.
-//!
-//! A scheme prepares the headers that a service receives in place of the client's credential.
+//! Failures of authentication and of schemes. A scheme prepares the headers that a service receives in place of the
+//! credential of the client.
 
 use std::time::Duration;
 
@@ -17,16 +15,16 @@ use crate::{
     token::{ServiceId, TokenError},
 };
 
-/// The header with the reason why authentication or the scheme failed, for the client and the service
+/// This header tells the client and the service why authentication or the scheme failed
 /// (`docs/reference/data-plane.md#failure`).
 pub static X_ZOWE_AUTH_FAILURE: HeaderName = HeaderName::from_static("x-zowe-auth-failure");
 
-/// The reason why the credential of a request was refused, or why the scheme of the request's route failed.
+/// Why the credential of a request was refused, or why the scheme of its route failed.
 ///
 /// `Display` shows the exact reason, for the log. The client and the service receive [`message`](Self::message), which
 /// has less detail ([D5](crate::decisions#d5)).
 ///
-/// The response has the `Failure` as an extension, whether the request is forwarded or rejected. With
+/// The `Failure` is also an extension of the response, whether the request was forwarded or rejected. With
 /// [`Mode::Observe`](super::Mode::Observe), the response has no such extension.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -34,15 +32,14 @@ pub enum Failure {
     /// The request has no credential that the gateway accepts.
     #[error("the request has no credential")]
     NoCredential,
-    /// The scheme of the route needs a client certificate, but the request has none, or client certificates are turned
-    /// off.
+    /// The scheme of the route needs a client certificate. The request has none, or client certificates are turned off.
     #[error(
         "the request has no client certificate that the gateway accepts, but the scheme of the service needs one"
     )]
     NoCertificate,
-    /// The gateway does not accept a token of this kind in the header or cookie in which the client sent it. Examples:
-    /// a login token in the header `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs), or any PAT while PATs
-    /// are turned off.
+    /// The gateway does not accept a token of this kind in this header or cookie. For example, `PRIVATE-TOKEN` accepts
+    /// only Personal Access Tokens (PATs), and no login token. While PATs are turned off, no header or cookie accepts a
+    /// PAT.
     #[error("a token of this kind is not accepted in this header or cookie")]
     WrongKind,
     /// The token is not valid, or it could not be verified.
@@ -51,7 +48,7 @@ pub enum Failure {
     /// The token is revoked, or the revocation check failed.
     #[error("{0}")]
     Revocation(#[from] CheckError),
-    /// `Authorization: Basic` has a PAT as the password, but the user name is not the user of the PAT.
+    /// The password in `Authorization: Basic` is a PAT, but the user name is not the user of the PAT.
     #[error("the user name does not match the user of the token")]
     UserMismatch,
     /// The password in `Authorization: Basic` was not accepted.
@@ -60,8 +57,8 @@ pub enum Failure {
     /// The certificate, or the identity in the token, could not be mapped to a user.
     #[error("{0}")]
     Identity(#[from] MapError),
-    /// The token is valid, but not for this service or this request. It is a PAT whose scopes do not permit the
-    /// request, or a login token that a scheme has issued for another service.
+    /// The token is valid, but not for this request: the scopes of a PAT do not permit the request, or a scheme has
+    /// issued the login token for another service.
     #[error("the scopes of the token do not permit this request to {service}")]
     OutOfScope {
         /// The service of the route.
@@ -70,7 +67,7 @@ pub enum Failure {
     /// No PassTicket could be generated.
     #[error("{0}")]
     Generate(#[from] GenerateError),
-    /// The scheme failed for another reason than [`Generate`](Self::Generate).
+    /// The scheme failed for another reason.
     #[error("{0}")]
     Scheme(#[from] SchemeError),
 }
@@ -101,7 +98,7 @@ impl Failure {
         }
     }
 
-    /// Returns the status of the response on a route that rejects failures ([D4](crate::decisions#d4)).
+    /// Returns the status of the response, if the route rejects the request ([D4](crate::decisions#d4)).
     pub fn status(&self) -> StatusCode {
         match self {
             Self::OutOfScope { .. } => StatusCode::FORBIDDEN,
@@ -119,7 +116,7 @@ impl Failure {
         }
     }
 
-    /// Returns the time that the client should wait before it tries again (`Retry-After`), if this time is known.
+    /// Returns the value of `Retry-After`, if it is known.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Generate(error) => error.retry_after(),
@@ -131,8 +128,8 @@ impl Failure {
 
     /// Returns the value of `X-Zowe-Auth-Failure`.
     pub(super) fn header_value(&self) -> HeaderValue {
-        // The messages of this crate are ASCII, so they are valid header values. A scheme outside this crate may have a
-        // message that is not a valid header value.
+        // The messages of this crate are valid header values. The message of a scheme outside this crate can be
+        // malformed.
         HeaderValue::from_str(&self.message().line())
             .unwrap_or(HeaderValue::from_static("ZWEAG100E"))
     }
@@ -168,7 +165,7 @@ mod tests {
     fn each_failure_has_its_text_and_status() {
         let (user, applid) = (UserId::new("USER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
         let no_profile = GenerateError::new(user, applid, SafReturnCodes::NO_PROFILE);
-        // Each PassTicket needs its own time slot of one second if the service rejects replayed tickets.
+        // With replay protection, each PassTicket needs its own time slot of one second.
         let all_taken = NoTimeSlot::AllTaken {
             spare: Duration::from_secs(60),
             retry_after: Duration::from_secs(1),

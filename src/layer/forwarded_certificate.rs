@@ -1,26 +1,27 @@
 //! Accepts the certificates of clients from proxies that terminate TLS.
 //!
 //! A proxy that terminates TLS sends the certificate of its client in the header `Client-Cert`
-//! (docs/reference/zowe-site.md#forwarded-certificates). Any client could send such a header. So the layer accepts it
-//! only on a TLS connection of a [trusted forwarder](TrustedForwarders): a proxy whose own certificate is in a list.
+//! (docs/reference/zowe-site.md#forwarded-certificates). Any client can send such a header. So the layer accepts the
+//! header only on a TLS connection of a [trusted forwarder](TrustedForwarders): a proxy whose own certificate is in a
+//! list.
 //!
 //! 1. If the peer is a trusted forwarder whose own certificate has not expired, the certificate in `Client-Cert` is the
 //!    client certificate of the request. Without `Client-Cert`, the request has no client certificate, because the
-//!    certificate of a forwarder is never a credential. So a forwarder cannot act as a user itself. The request gets
-//!    the extension [`Forwarder`], so that audit records name the forwarder.
+//!    certificate of a forwarder is never a credential. The request gets the extension [`Forwarder`], so that audit
+//!    records name the forwarder.
 //! 2. The TLS handshake has not verified the certificate in the header. So a [`VerifyClientCertificate`] checks its
-//!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
-//!    400. With [`InvalidCertificates::Ignored`], the request is forwarded without a client certificate instead.
-//! 3. If the peer is not a trusted forwarder, the header is removed. A peer that has sent the header may be a forwarder
-//!    that is not in the list yet, such as a forwarder with a new certificate. The requests of a forwarder may come
-//!    from any of its clients. So the certificate of the peer is not a credential in this request and for an hour after
-//!    it. With [`UnlistedPeers::ActForThemselves`], the certificate is a credential again in the next request that does
-//!    not have the header.
-//! 4. The certificate of a former forwarder, or of a forwarder whose certificate has expired, is no credential. The
-//!    header `Client-Cert` of such a peer is removed. The list remembers the last 1,000 former forwarders until the
-//!    program ends.
-//! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer may be a forwarder. So no certificate is
-//!    a credential, except the certificates that a trusted forwarder sends in `Client-Cert`.
+//!    dates, issuer and purpose. If it refuses the certificate, or if the header is malformed, the answer is 400. With
+//!    [`InvalidCertificates::Ignored`], the layer forwards the request without a client certificate instead.
+//! 3. If the peer is not a trusted forwarder, the layer removes the header. A peer that sends the header can be a
+//!    forwarder that is not in the list yet, such as a forwarder with a new certificate. Its requests can come from any
+//!    of its clients. So the certificate of the peer is no credential in this request, and in all its requests within
+//!    the next hour. With [`UnlistedPeers::ActForThemselves`], it stays a credential in the requests without the
+//!    header.
+//! 4. A former forwarder is a proxy that was in the list and was removed from it. Its certificate is no credential, and
+//!    the layer removes its `Client-Cert`. The same applies to a forwarder whose certificate has expired. The list
+//!    remembers the last 1,000 former forwarders until the program ends.
+//! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer can be a forwarder. So the only
+//!    certificates that are credentials are those that a trusted forwarder sends in `Client-Cert`.
 //! 6. In all other cases, the certificate of the peer stays the client certificate of the request.
 //!
 //! The proxy must remove `Client-Cert` and `Client-Cert-Chain` from the requests of its clients.
@@ -53,28 +54,27 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// The number of verified certificates that the cache holds.
+/// The maximum number of verified certificates in the cache.
 const REMEMBERED: usize = 1000;
 
-/// A verified certificate stays in the cache for this time. The code that uses the certificate checks for each request
-/// whether it has expired.
+/// A verified certificate stays in the cache for this time. The authenticator checks for each request whether the
+/// certificate has expired.
 const REMEMBER_FOR: Duration = Duration::from_secs(60);
 
-/// The list remembers at most this number of names of former forwarders. It forgets the oldest names first.
+/// The list remembers at most this number of former forwarders. It forgets the oldest first.
 const WITHDRAWN: usize = 1000;
 
-/// The maximum number of remembered peers that have sent `Client-Cert` without being in the list.
+/// The maximum number of peers in `suspected`.
 const SUSPECTED: usize = 1000;
 
-/// A peer that has sent `Client-Cert` without being in the list is remembered for this time. A new forwarder should be
-/// in the list by then.
+/// A peer stays in `suspected` for this time. By then, a new forwarder should be in the list.
 const SUSPECT_FOR: Duration = Duration::from_secs(3600);
 
-/// The certificates of the proxies that may send the certificates of their clients. Clones share the list.
+/// The list of the proxies that may send the certificates of their clients. Clones share the list.
 ///
-/// A proxy is a trusted forwarder if its own TLS certificate is in the list, or if the list has the subject of this
-/// certificate. If the list has the certificate of a CA (certificate authority), only this certificate is trusted, and
-/// not the certificates that the CA has issued.
+/// A proxy is a trusted forwarder if the list has its own TLS certificate, or the subject of this certificate. The
+/// certificate of a CA (certificate authority) in the list does not make the proxies trusted whose certificates the CA
+/// has issued.
 ///
 /// ```
 /// use tower_passticket::{identity::Fingerprint, layer::TrustedForwarders};
@@ -89,18 +89,18 @@ pub struct TrustedForwarders(Arc<Shared>);
 
 struct Shared {
     lists: ArcSwap<Lists>,
-    /// The peers that have sent `Client-Cert` and are not in the list, and when they sent it.
+    /// Peers that are not in the list and have sent `Client-Cert`, and when they sent it.
     suspected: Cache<Fingerprint, Instant>,
 }
 
-/// The name of a proxy or gateway in the list of [`TrustedForwarders`].
+/// The name of a proxy in [`TrustedForwarders`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ForwarderName {
-    /// The SHA-256 hash of its certificate. A new certificate needs a new name.
+    /// The SHA-256 hash of its certificate. If the proxy gets a new certificate, it needs a new name.
     Certificate(Fingerprint),
-    /// The subject of its certificate. Each certificate with this subject is trusted, if the TLS listener accepts it.
-    /// An empty subject names no forwarder.
+    /// The subject of its certificate. Each certificate with this subject that the TLS listener accepts is trusted. An
+    /// empty subject names no proxy.
     Subject(DistinguishedName),
 }
 
@@ -110,28 +110,27 @@ impl From<Fingerprint> for ForwarderName {
     }
 }
 
-/// Says how the layer treats a peer that sends `Client-Cert`, but is not in the list.
+/// Whether a peer that sends `Client-Cert` and is not in the list can be a forwarder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnlistedPeers {
-    /// The peer may be a forwarder that is not in the list yet. Its certificate is not a credential for an hour.
+    /// The peer can be a forwarder that is not in the list yet. For an hour, its certificate is no credential.
     #[default]
     MayBeForwarders,
-    /// The peer acts for itself, and its own certificate is its credential. But in a request with `Client-Cert`, the
-    /// certificate of the peer is no credential, because the peer may be a forwarder that an operator has forgotten to
-    /// name. All requests of the peer have the extension [`UnlistedPeer`]. Use this value only if an operator names all
-    /// forwarders.
+    /// The peer acts for itself, and its own certificate is its credential. Exception: in a request with `Client-Cert`,
+    /// its certificate is no credential, because an operator could have forgotten to name a forwarder. All requests of
+    /// the peer have the extension [`UnlistedPeer`]. Use this value only if an operator names all forwarders.
     ActForThemselves,
 }
 
-/// Says what happens with a request of a trusted forwarder whose `Client-Cert` is malformed or not valid.
+/// What the layer does if a trusted forwarder sends a `Client-Cert` that is malformed or not valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidCertificates {
     /// The response is 400.
     #[default]
     Refused,
-    /// The request has no client certificate. Another credential in the request is still evaluated.
+    /// The layer forwards the request without a client certificate. Another credential in the request still counts.
     Ignored,
 }
 
@@ -139,7 +138,7 @@ pub enum InvalidCertificates {
 struct Lists {
     trusted: Names,
     completeness: Completeness,
-    /// The names that were trusted earlier and are not trusted now, oldest first.
+    /// The names that were in `trusted` earlier, oldest first.
     withdrawn: VecDeque<ForwarderName>,
 }
 
@@ -149,7 +148,7 @@ struct Names {
     subjects: HashSet<DistinguishedName>,
 }
 
-/// The parts of a certificate by which a peer is recognized.
+/// The parts of a certificate that [`ForwarderName`] compares.
 #[derive(Clone, Copy)]
 struct Peer<'a> {
     certificate: Fingerprint,
@@ -163,8 +162,7 @@ impl<'a> From<&'a PeerCertificate> for Peer<'a> {
 }
 
 impl ForwarderName {
-    /// Returns whether this is the name of a proxy with this certificate. Does not check whether the certificate is
-    /// valid.
+    /// Returns whether a proxy with this certificate has this name. Does not check whether the certificate is valid.
     pub fn names(&self, certificate: &PeerCertificate) -> bool {
         self.is_of(Peer::from(certificate))
     }
@@ -172,7 +170,7 @@ impl ForwarderName {
     fn is_of(&self, peer: Peer<'_>) -> bool {
         match self {
             Self::Certificate(certificate) => *certificate == peer.certificate,
-            // Certificates of different proxies may have an empty subject, so an empty subject names no forwarder.
+            // Many certificates can have an empty subject, so it names no proxy.
             Self::Subject(subject) => !subject.is_empty() && subject == peer.subject,
         }
     }
@@ -223,7 +221,7 @@ impl FromIterator<ForwarderName> for Names {
 enum Completeness {
     /// All forwarders are in the list.
     Complete,
-    /// There may be forwarders that are not in the list.
+    /// There can be forwarders that are not in the list.
     Incomplete,
 }
 
@@ -232,10 +230,10 @@ enum Completeness {
 enum Role {
     /// The peer is a trusted forwarder.
     Forwarder,
-    /// The peer was a forwarder earlier, or may be a forwarder now. So its requests may come from its clients. Neither
+    /// The peer was a forwarder earlier, or can be a forwarder now. So its requests can come from its clients. Neither
     /// its own certificate nor a certificate in `Client-Cert` is a credential.
     Uncertain,
-    /// The peer is a client, which acts for itself.
+    /// The peer acts for itself.
     Client,
 }
 
@@ -280,9 +278,9 @@ impl TrustedForwarders {
         Self::with(names.into_iter().collect(), Completeness::Complete)
     }
 
-    /// Trusts the proxies with these certificates. The list is incomplete: there may be other forwarders, which are not
-    /// known yet. So no certificate of a TLS connection is the credential of a request, until
-    /// [`replace`](Self::replace) or [`replace_named`](Self::replace_named) is called.
+    /// Trusts the proxies with these certificates. The list is incomplete: there can be other forwarders. Until
+    /// [`replace`](Self::replace) or [`replace_named`](Self::replace_named) is called, no certificate of a TLS
+    /// connection is a credential.
     pub fn incomplete(certificates: impl IntoIterator<Item = Fingerprint>) -> Self {
         let names = certificates.into_iter().map(ForwarderName::Certificate);
         Self::with(names.collect(), Completeness::Incomplete)
@@ -316,7 +314,6 @@ impl TrustedForwarders {
         self.0.lists.rcu(|lists| lists.updated(names, completeness));
     }
 
-    /// Returns the role of the peer.
     fn role<'a>(&self, peer: impl Into<Peer<'a>>, now: impl FnOnce() -> Instant) -> Role {
         let peer = peer.into();
         let role = self.0.lists.load().role(peer);
@@ -335,7 +332,7 @@ impl TrustedForwarders {
         lists.trusted.is_of(peer) || lists.was_trusted(peer)
     }
 
-    /// Remembers that `peer`, which is not in the list, has sent `Client-Cert`.
+    /// Adds `peer` to `suspected`.
     fn suspect(&self, peer: Fingerprint, now: Instant) {
         self.0.suspected.insert(peer, now);
     }
@@ -354,8 +351,7 @@ impl TrustedForwarders {
             })
             .collect::<Result<_, CertificateError>>()?;
         match found.is_empty() {
-            // A document without a certificate is an error, too. This call of `from_der` makes the error, because its
-            // input is empty.
+            // `from_der` makes the error for a document without a certificate.
             true => PeerCertificate::from_der(Vec::new()).map(|_| Vec::new()),
             false => Ok(found),
         }
@@ -379,12 +375,12 @@ impl fmt::Debug for TrustedForwarders {
     doc = "[`ClientCertificates`](crate::tls::ClientCertificates) implements it."
 )]
 pub trait VerifyClientCertificate: Send + Sync + 'static {
-    /// Checks that the certificate `leaf` is valid now for a TLS client, and that a chain of certificates leads from it
-    /// to a trusted CA (certificate authority). `intermediates` are the CA certificates between `leaf` and the trusted
-    /// CA. All certificates are in DER, as the forwarder has sent them.
+    /// Checks that the certificate `leaf` is valid now for a TLS client, and that a chain leads from it to a trusted CA
+    /// (certificate authority). `intermediates` are the CA certificates between `leaf` and the trusted CA. All
+    /// certificates are in DER.
     ///
     /// # Errors
-    /// The reason why the certificate is not accepted, for the log.
+    /// Why the certificate is not accepted, for the log.
     fn verify(&self, leaf: &[u8], intermediates: &[Vec<u8>]) -> Result<(), String>;
 }
 
@@ -401,7 +397,7 @@ pub struct ForwardedCertificateLayer {
 }
 
 impl ForwardedCertificateLayer {
-    /// Creates a layer that accepts a certificate from one of `forwarders` if `verifier` accepts this certificate.
+    /// Creates a layer that accepts a certificate if one of `forwarders` has sent it and `verifier` accepts it.
     pub fn new(forwarders: TrustedForwarders, verifier: impl VerifyClientCertificate) -> Self {
         let shared = Arc::new(Inner {
             forwarders,
@@ -413,19 +409,19 @@ impl ForwardedCertificateLayer {
         Self { check: ForwardedCertificate { shared, unlisted, invalid, clock } }
     }
 
-    /// Sets how the layer treats a peer that sends `Client-Cert`, but is not in the list.
+    /// Sets whether a peer that sends `Client-Cert` and is not in the list can be a forwarder.
     #[must_use]
     pub fn with_unlisted_peers(self, unlisted: UnlistedPeers) -> Self {
         Self { check: ForwardedCertificate { unlisted, ..self.check } }
     }
 
-    /// Uses `clock` instead of the system clock for the expiry of the certificates of forwarders.
+    /// Uses `clock` to check whether the certificate of a forwarder has expired.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { check: ForwardedCertificate { clock, ..self.check } }
     }
 
-    /// Sets what happens with a request whose forwarded certificate is not valid.
+    /// Sets what the layer does if a trusted forwarder sends a `Client-Cert` that is malformed or not valid.
     #[must_use]
     pub fn with_invalid_certificates(self, invalid: InvalidCertificates) -> Self {
         Self { check: ForwardedCertificate { invalid, ..self.check } }
@@ -467,7 +463,7 @@ impl Check for ForwardedCertificate {
             let has_expired = || peer.not_after() < self.clock.now();
             let role = forwarders.role(peer, Instant::now);
             match role {
-                // The certificate may have expired since the TLS handshake.
+                // The certificate can have expired since the TLS handshake.
                 Role::Forwarder if !has_expired() => return self.forwarded(request),
                 Role::Client if self.unlisted == UnlistedPeers::ActForThemselves => {
                     let unlisted = UnlistedPeer::new(peer.clone());
@@ -523,7 +519,7 @@ impl ForwardedCertificate {
         if let Some(forwarder) = forwarder {
             request.extensions_mut().insert(Forwarder::new(forwarder));
         }
-        // The certificate of a forwarder is never a credential, even if a client of another forwarder presents it.
+        // A client of the forwarder can present the certificate of another forwarder. It is never a credential.
         let is_of_client =
             |certificate: &PeerCertificate| !self.shared.forwarders.is_of_forwarder(certificate);
         if let Some(certificate) = certificate.filter(is_of_client) {
@@ -578,7 +574,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    /// Accepts all certificates except the certificate of `APIMTST`, and counts the checks.
+    /// Refuses only the certificate of `APIMTST`, and counts the checks.
     #[derive(Default)]
     struct Verifier(AtomicUsize);
 
@@ -641,11 +637,11 @@ mod tests {
                 (Some(server), vec![rfc(), chain()], user()),
                 (Some(server), vec![], Ok(None)),
                 (Some(server), vec![chain()], Ok(None)),
-                // A client has presented the certificate of the forwarder.
+                // A client presents the certificate of the forwarder.
                 (Some(server), vec![("client-cert", text(server))], Ok(None)),
                 (Some(pki::APIMTST), vec![zowe()], Ok(None)),
                 (Some(pki::APIMTST), vec![rfc(), chain()], Ok(None)),
-                // This peer has sent the header before, so it may be a forwarder.
+                // This peer has sent the header before, so it can be a forwarder.
                 (Some(pki::APIMTST), vec![], Ok(None)),
                 (Some(pki::USER), vec![], user()),
                 (None, vec![zowe(), zowe()], Ok(None)),
@@ -654,7 +650,7 @@ mod tests {
                 assert_eq!(seen(check, peer, &headers), want, "{peer:?} {headers:?}");
             }
         }
-        // The result is cached for a certificate and its chain.
+        // The cache has prevented further checks.
         assert_eq!(verifier.0.load(SeqCst), 3);
         for bad in [
             vec![zowe(), zowe()],
@@ -696,9 +692,8 @@ mod tests {
                 (Some(pki::SERVER), of(pki::APIMTST), None),
                 (Some(pki::SERVER), vec![("client-cert", "x y".to_owned())], None),
                 (Some(pki::SERVER), [of(pki::USER), of(pki::USER)].concat(), None),
-                // A peer that sends `Client-Cert` may be a forwarder that the operator has not named, so its
-                // certificate is no credential in this request. In the next request, without the header, it acts for
-                // itself.
+                // The certificate of this peer is no credential in the request with the header. In the next request,
+                // without the header, it is a credential.
                 (Some(pki::USER), of(pki::APIMTST), None),
                 (Some(pki::USER), vec![], user.clone()),
                 (None, of(pki::USER), None),
@@ -706,7 +701,7 @@ mod tests {
                 assert_eq!(seen(peer, &headers), want, "{peer:?} {headers:?}");
             }
         }
-        // A former forwarder is neither a user nor a forwarder, until it is named again.
+        // A former forwarder is neither a user nor a forwarder, until it is in the list again.
         for other in [
             vec![],
             vec![ForwarderName::Subject(DistinguishedName::default())],
@@ -772,19 +767,16 @@ mod tests {
         forwarders.replace([peer(2)]);
         let roles = [1, 2, 3].map(|n| role(&forwarders, n));
         assert_eq!(roles, [Role::Uncertain, Role::Forwarder, Role::Client]);
-        // A certificate that is in the list again is trusted again.
         forwarders.replace([peer(1)]);
         assert_eq!([1, 2].map(|n| role(&forwarders, n)), [Role::Forwarder, Role::Uncertain]);
 
-        // As soon as a suspected peer is in the list, it is a forwarder. If it is not in the list, it is a client again
-        // after an hour.
+        // After an hour, a suspected peer is a client again. When it is in the list, it is a forwarder.
         forwarders.suspect(peer(3), now);
         assert_eq!(role(&forwarders, 3), Role::Uncertain);
         assert_eq!(forwarders.role(of(3), || now + SUSPECT_FOR), Role::Client);
         forwarders.replace([peer(3)]);
         assert_eq!(role(&forwarders, 3), Role::Forwarder);
 
-        // The number of former forwarders has a limit.
         forwarders.replace((10..10 + 2 * WITHDRAWN).map(peer));
         forwarders.replace([]);
         assert_eq!(forwarders.0.lists.load().withdrawn.len(), WITHDRAWN);

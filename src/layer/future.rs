@@ -1,5 +1,5 @@
-//! The two futures of the layers. Layers that decide without waiting return a [`ResponseFuture`]. Layers that may have
-//! to wait return a [`LayerFuture`], which boxes its state only while it waits.
+//! The two futures of the layers. Layers that decide without waiting return a [`ResponseFuture`]. Layers that can have
+//! to wait return a [`LayerFuture`], which allocates only if it waits.
 
 use std::{
     mem,
@@ -21,7 +21,7 @@ use super::{
 use crate::token::Pat;
 
 pin_project! {
-    /// Resolves to the response of the inner service, or to the response to a rejected request.
+    /// The future of the response of the inner service, or of the response to a rejected request.
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
@@ -73,12 +73,12 @@ where
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub enum Outcome {
-    /// The request is forwarded to the inner service.
+    /// The layer forwards the request.
     Forward,
-    /// The request is forwarded to the inner service, and `X-Zowe-Token-Expires` is set in the response.
+    /// The layer forwards the request, and sets `X-Zowe-Token-Expires` in the response.
     ForwardPat(Pat),
-    /// The request is forwarded to the inner service, and `X-Zowe-Auth-Failure` is added to the response. The failure
-    /// is boxed to keep the future of a request without a failure small.
+    /// The layer forwards the request, and adds `X-Zowe-Auth-Failure` to the response. The box keeps the future of a
+    /// request without a failure small.
     ForwardFailed(Box<ForwardedFailure>),
     /// The layer answers the request itself.
     Reject(Rejection),
@@ -86,7 +86,7 @@ pub enum Outcome {
     RejectAndOfferBasic(Rejection),
 }
 
-/// The failure of a request that is forwarded, and the text about it in `X-Zowe-Auth-Failure`.
+/// The failure of a forwarded request, and its text in `X-Zowe-Auth-Failure`.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub struct ForwardedFailure {
@@ -122,8 +122,8 @@ impl Change {
 /// A decision for which a layer must wait for another server.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait PollDecision<ReqBody> {
-    /// Returns [`Poll::Pending`] until the layer can decide. As soon as the layer can decide, this function changes the
-    /// request as necessary, and returns the decision.
+    /// Returns [`Poll::Pending`] until the layer can decide. Then changes the request as the decision requires, and
+    /// returns the decision.
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -134,8 +134,7 @@ pub trait PollDecision<ReqBody> {
 pin_project! {
     /// Waits for the decision of a layer, and then for the response of the inner service.
     ///
-    /// While the future waits for the decision, it owns the inner service that was ready when the request
-    /// arrived.
+    /// While the future waits for the decision, it owns the inner service that was ready in `call`.
     #[allow(missing_debug_implementations, reason = "holds a request body and a service")]
     pub struct LayerFuture<P, S, ReqBody>
     where
@@ -150,7 +149,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<P, S, F, ReqBody> {
-        // This is boxed to keep the future small for requests that need not wait.
+        // The box keeps the future small for requests that do not wait.
         Preparing { preparing: Pin<Box<Preparing<P, S, ReqBody>>> },
         Responding { #[pin] future: F },
         Rejected { rejection: Option<(Rejection, RejectedRequest)>, challenge: Challenge },
@@ -178,14 +177,12 @@ impl<P, S, ReqBody> LayerFuture<P, S, ReqBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    /// Creates the future for a decision that is already made.
     pub(super) fn decided(outcome: Outcome, service: &mut S, request: Request<ReqBody>) -> Self {
         let (state, change) = State::decided(outcome, service, request);
         Self { state, change }
     }
 
-    /// Creates the future for a decision that has to wait. The future takes `service`, which is ready, and leaves a
-    /// clone of `service` for the next request:
+    /// The future takes `service`, which is ready, and leaves a clone for the next request:
     /// <https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services>
     pub(super) fn waiting(prepare: P, service: &mut S, request: Request<ReqBody>) -> Self
     where

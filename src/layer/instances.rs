@@ -1,4 +1,4 @@
-//! The instances of a service: the addresses at which the same service can be reached.
+//! The instances of a service.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use std::{
 use super::upstream::Upstream;
 use crate::token::ServiceId;
 
-/// One address of a service, and the id of this address.
+/// One server of a service: its address and its id.
 ///
 /// A client can choose an instance by its id, with the header `X-InstanceId`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,18 +21,17 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Creates an instance with this id, such as an instance of a Eureka registry.
+    /// Creates an instance with this id.
     pub fn new(id: impl Into<Arc<str>>, upstream: Upstream) -> Self {
         Self { id: id.into(), upstream }
     }
 
-    /// Creates an instance with the id that Eureka gives to an instance that registers itself: `host:service:port`.
+    /// Creates an instance with the usual id of an instance in Eureka: `host:service:port`.
     pub fn of_service(service: &ServiceId, upstream: Upstream) -> Self {
         Self::new(format!("{}:{service}:{}", upstream.host(), upstream.port()), upstream)
     }
 
-    /// Creates an instance with the id that Zowe gives to an instance of a static definition:
-    /// `STATIC-host:service:port`.
+    /// Creates an instance with the id of an instance in a static definition of Zowe: `STATIC-host:service:port`.
     pub fn fixed(service: &ServiceId, upstream: Upstream) -> Self {
         Self::new(format!("STATIC-{}:{service}:{}", upstream.host(), upstream.port()), upstream)
     }
@@ -42,30 +41,30 @@ impl Instance {
         &self.id
     }
 
-    /// Returns the address. It includes the base path: the path at the instance that replaces the prefix of the route.
+    /// Returns the address. Its base path replaces the prefix of the route.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
     }
 }
 
-/// Says how the gateway chooses an instance for a request. From time to time, one request goes to an instance to which
-/// the gateway could not connect before, as a test whether the instance works again.
+/// How the gateway chooses an instance for a request. If the gateway could not connect to an instance, it later sends
+/// single requests to this instance, to test whether the instance works again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Balancing {
-    /// Two healthy instances are picked at random. The instance with fewer requests in flight gets the request. An
-    /// instance is not healthy while the gateway cannot connect to it, or while its health check fails. If no instance
-    /// is healthy, all instances are treated as healthy.
+    /// The gateway picks two healthy instances at random. Of these two, the instance with fewer requests in flight gets
+    /// the request. An instance is not healthy while the gateway cannot connect to it, or while its health check fails.
+    /// If no instance is healthy, all count as healthy.
     #[default]
     LeastInFlight,
-    /// All requests of a user go to the same instance, as long as this instance is healthy. The choice depends only on
-    /// the user, the service and the ids of the healthy instances. So nodes of the gateway that find the same instances
-    /// healthy choose the same instance. Requests without a user are sent as with
+    /// All requests of a user go to the same instance while it is healthy. The choice depends only on the user, the
+    /// service and the ids of the healthy instances. So if the same instances are healthy for two nodes of the gateway,
+    /// both nodes choose the same instance. For requests without a user, this is the same as
     /// [`LeastInFlight`](Self::LeastInFlight).
     StickyUser,
 }
 
-/// The instances to which a route leads. They can be replaced while requests are in flight.
+/// The instances of a route. They can be replaced while requests are in flight.
 ///
 /// ```
 /// use tower_passticket::{
@@ -83,16 +82,16 @@ pub enum Balancing {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Instances {
-    /// Changes after each change of `list`. A reader that has cached the list compares this number for each request,
-    /// instead of taking the lock.
+    /// Changes after each change of `list`. A reader caches the list. For each request, it compares this number instead
+    /// of taking the lock.
     generation: AtomicU64,
     list: Mutex<Arc<[Instance]>>,
     balancing: Balancing,
 }
 
 impl Instances {
-    /// Creates a list of instances. While the list is empty, the proxy answers 503, or 500 on a route with the profile
-    /// [`ZoweV3`](super::Compatibility::ZoweV3).
+    /// Creates a list of instances. While the list is empty, the proxy answers 503. With the profile
+    /// [`ZoweV3`](super::Compatibility::ZoweV3), it answers 500.
     pub fn new(instances: impl IntoIterator<Item = Instance>) -> Self {
         Self {
             generation: AtomicU64::new(0),
@@ -107,10 +106,10 @@ impl Instances {
         Self { balancing, ..self }
     }
 
-    /// Replaces all instances. Requests in flight continue at the instance that they have reached.
+    /// Replaces all instances. Requests in flight do not change their instance.
     pub fn replace(&self, instances: impl IntoIterator<Item = Instance>) {
         let new = instances.into_iter().collect();
-        // `_old` is dropped after the lock has been released.
+        // `_old` is dropped after the lock is released.
         let _old = std::mem::replace(&mut *self.lock(), new);
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -125,15 +124,14 @@ impl Instances {
         self.balancing
     }
 
-    /// Returns a number that changes after each change of the list. To cache a list, read this number before the list.
-    /// If the number is read after the list, a change between the two reads is not noticed.
+    /// Returns a number that changes after each change of the list. To cache the list, read this number first, and then
+    /// the list. In the other order, the reader misses a change between the two reads.
     #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only the proxy caches lists"))]
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Arc<[Instance]>> {
-        // No code that holds the lock can panic.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

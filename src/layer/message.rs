@@ -1,9 +1,8 @@
-//! Checks the parts of a request that the HTTP server does not check. The target of the request and the `Host` header
-//! must be valid. In HTTP/2, the target and `Host` must name the same host and port. In HTTP/1, the gateway must
-//! support the transfer coding of the body.
+//! Checks parts of a request that the HTTP server does not check: the target, the `Host` header and the transfer
+//! coding.
 //!
-//! Two servers may read a malformed request in different ways. An attacker can use the difference: the first server
-//! checks one host or body, but the second server uses another host or body.
+//! Two servers can read a malformed request in different ways. An attacker can use this: the first server checks one
+//! host or body, and the second server uses another host or body.
 
 use http::{
     HeaderMap, HeaderValue, Request, Uri, Version,
@@ -14,7 +13,7 @@ use http::{
 use super::rejection::Rejection;
 use crate::{authority::is_host_value, headers::all_list_items};
 
-/// Rejects a request that is malformed, or whose transfer coding is unknown.
+/// Rejects a malformed request, and a request with an unknown transfer coding.
 pub(crate) fn check_message<B>(request: &Request<B>) -> Result<(), Rejection> {
     let (uri, headers, version) = (request.uri(), request.headers(), request.version());
     check_target(uri)?;
@@ -25,8 +24,8 @@ pub(crate) fn check_message<B>(request: &Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Checks the target of a request. A target in absolute form must have the scheme `http` or `https`. Its authority must
-/// not contain a user name (RFC 9110 §4.2.4).
+/// A target in absolute form must have the scheme `http` or `https`. Its authority must not contain a user name (RFC
+/// 9110 §4.2.4).
 fn check_target(uri: &Uri) -> Result<(), Rejection> {
     let is_http =
         |scheme: &str| scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
@@ -39,10 +38,10 @@ fn check_target(uri: &Uri) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Checks the `Host` header. In HTTP/1.1, a request must have exactly one `Host` header (RFC 9112 §3.2). In other
-/// versions, a request may have one `Host` header or none. In HTTP/2, `Host` must name the host and port of
-/// `:authority`, if the request has both (RFC 9113 §8.3.1). In HTTP/1, the authority of a target in absolute form may
-/// differ from `Host`, because the authority takes precedence (RFC 9112 §3.2.2).
+/// In HTTP/1.1, a request must have exactly one `Host` header (RFC 9112 §3.2). In other versions, it may have one or
+/// none. In HTTP/2, if the request has `Host` and `:authority`, both must name the same host and port (RFC 9113
+/// §8.3.1). In HTTP/1, the authority of a target in absolute form may differ from `Host`, because the authority comes
+/// first (RFC 9112 §3.2.2).
 fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Rejection> {
     let mut hosts = headers.get_all(HOST).iter();
     let Some(host) = hosts.next() else {
@@ -67,8 +66,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Re
     }
 }
 
-/// Returns whether `authority` and `host` name the same host and port. A missing or empty port means the default port
-/// (RFC 3986 §3.2.3).
+/// A missing or empty port means the default port (RFC 3986 §3.2.3).
 fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     let default = match uri.scheme_str() {
         Some(scheme) if scheme.eq_ignore_ascii_case("http") => ":80",
@@ -86,8 +84,8 @@ fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     })
 }
 
-/// Checks the transfer codings. The gateway supports only the coding `chunked`. A client is not allowed to apply it
-/// twice (RFC 9112 §6.1). The HTTP server has already checked that `chunked` is the last coding.
+/// The gateway supports only the transfer coding `chunked`. A client must not apply it twice (RFC 9112 §6.1). The HTTP
+/// server has already checked that `chunked` is the last coding.
 #[cold]
 fn check_codings(headers: &HeaderMap) -> Result<(), Rejection> {
     let codings = all_list_items(headers, &TRANSFER_ENCODING);

@@ -1,4 +1,4 @@
-//! The Tower layers. They replace the client's credential with the credential that the service expects.
+//! Tower layers that replace the credential of the client with the credential that the service expects.
 //!
 //! ```text
 //! SanitizeLayer ─► RouteLayer ─► AuthenticateLayer ─► ScopeLayer ─► SchemeLayer ─► service
@@ -14,17 +14,17 @@
 //! Each layer except [`SanitizeLayer`] passes its result to later layers as a request extension. In the order of the
 //! layers, these are [`Route`], [`Authentication`], [`Authorized`] and [`ReadyToForward`]. Only the layers can create
 //! the last three of these types. So a stack with layers in the wrong order forwards no request: it answers 500 and
-//! logs the reason. There is one exception: such a stack may forward requests on a route with the scheme [`Bypass`],
-//! which needs no credential.
+//! logs the reason. On a route with the scheme [`Bypass`], which needs no credential, such a stack can forward
+//! requests.
 //!
-//! If a layer rejects a request, the response has the [`Rejection`] as an extension. If [`SchemeLayer`] forwards a
-//! request with the header `X-Zowe-Auth-Failure`, the response has the [`Failure`] as an extension. [`RequestMetrics`]
+//! If a layer rejects a request, the [`Rejection`] is an extension of the response. If [`SchemeLayer`] forwards a
+//! request with the header `X-Zowe-Auth-Failure`, the [`Failure`] is an extension of the response. [`RequestMetrics`]
 //! counts and times requests.
 //!
 //! If your own handlers answer the requests, end the stack with [`RequireAuthorizedLayer`] instead of [`SchemeLayer`].
 //!
-//! The layers do not change the body and error types of the inner service. The type of the response body must implement
-//! `From<Bytes>`. [`ResponseBodyLayer`] wraps any other body in a type that implements `From<Bytes>`.
+//! The layers do not change the body and error types of the inner service. Its response body must implement
+//! `From<Bytes>`. If it does not, add [`ResponseBodyLayer`].
 
 pub mod authenticate;
 mod authentication;

@@ -1,5 +1,3 @@
-//! Counts the decisions about requests on routes with [`Mode::Observe`](super::Mode::Observe).
-
 use crate::metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName};
 
 const OBSERVED: Description = Description::counter(
@@ -7,11 +5,11 @@ const OBSERVED: Description = Description::counter(
     "Requests to services in the mode observe, by the decision that the gateway did not enforce.",
 );
 
-/// The decision about a request that was not enforced.
+/// The decision about a request on a route with [`Mode::Observe`](super::Mode::Observe). It is not enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ObservedDecision {
-    /// The service would have received the headers of the scheme.
+    /// With [`Mode::Enforce`](super::Mode::Enforce), the service would receive the headers of the scheme.
     Accepted,
     /// Authentication, the scopes or the scheme failed.
     Refused,

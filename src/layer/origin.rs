@@ -6,8 +6,8 @@ use http::uri::Authority;
 
 use crate::authority::is_host_and_port;
 
-/// The scheme, host and port of a web page (RFC 6454). Upper and lower case do not matter. The default port may be
-/// present or absent.
+/// The scheme, host and port of a web page (RFC 6454). Upper and lower case do not matter. An absent port equals the
+/// default port.
 ///
 /// ```
 /// use tower_passticket::layer::Origin;
@@ -49,7 +49,7 @@ impl Origin {
     }
 }
 
-/// Parses an IPv6 address in brackets. Addresses are compared after parsing, because one address has several spellings.
+/// Parses an IPv6 address in brackets, because one address has several spellings.
 fn ipv6(host: &str) -> Option<Ipv6Addr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
@@ -76,7 +76,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A text that is not an [`Origin`].
+/// The text is not an [`Origin`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an origin; write one like https://zowe.example.com:7554")]
 pub struct OriginError(String);

@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// The names of two headers that the service receives in addition to `Authorization`: one with the user id, and one
-/// with the PassTicket (a one-time password of z/OS). In Zowe, the settings are `customUserHeader` and
-/// `customAuthHeader` under `apiml.security.auth.passticket`. One of these settings alone has no effect, so this type
-/// always has both names.
+/// with the PassTicket. In Zowe, the settings are `customUserHeader` and `customAuthHeader` under
+/// `apiml.security.auth.passticket`. There, one of these settings alone has no effect. So this type always has both
+/// names.
 ///
-/// If a client sends headers with these names, the gateway replaces them, or removes them if no ticket is generated.
+/// If a client sends headers with these names, the gateway replaces them. If there is no ticket, it removes them.
 #[derive(Clone, Debug)]
 pub struct CustomHeaders([HeaderName; 2]);
 
@@ -46,11 +46,10 @@ impl CustomHeaders {
 }
 
 /// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. The ticket is a
-/// PassTicket, a one-time password of z/OS. If [`CustomHeaders`] are set, the service also receives the user id and the
-/// ticket in these headers.
+/// PassTicket (a one-time password of z/OS).
 ///
-/// For each attempt to generate a ticket, the audit log gets one [`Ticket`](Event::Ticket) record. After a failed
-/// attempt, the program's log also shows the user, the APPLID (the name of the application) and the return codes.
+/// For each attempt to make a ticket, the audit log gets one [`Ticket`](Event::Ticket) record. If the attempt fails,
+/// the log of the program also shows the user, the APPLID (the name of the application) and the return codes.
 ///
 /// ```
 /// use tower_passticket::{
@@ -97,16 +96,17 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
     }
 
     /// Asks `breaker` before each ticket. z/OS counts each refused ticket as a wrong password, and revokes a user after
-    /// too many wrong passwords. So the breaker stops the tickets of a user after services have refused some of them.
-    /// The module [`ticket_breaker`](crate::ticket_breaker) describes when tickets are stopped.
+    /// too many wrong passwords. So after services have refused some tickets of a user, the breaker permits no more
+    /// tickets of this user. The module [`ticket_breaker`](crate::ticket_breaker) has the details.
     ///
     /// `prefix` is the prefix of the route, such as `/ibmzosmf/api/v1`. An answer with one of the statuses in `refused`
     /// counts as a refusal of the ticket. With [`RefusedStatuses::NONE`], no answer counts, and the scheme does not use
     /// the breaker.
     ///
     /// The innermost Tower service must be [`Forward`](crate::proxy::Forward), because only `Forward` reports answers
-    /// to the breaker. Without reports, the breaker does not know whether a ticket was accepted. Then only one request
-    /// of each user runs at a time. After the second request of a user, the breaker also pauses the user's tickets.
+    /// to the breaker. Without reports, the breaker does not know whether a ticket was accepted. Then it permits only
+    /// one request of a user at a time. After the second request of a user, it also permits no tickets of this user for
+    /// some time.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn with_breaker(
@@ -128,7 +128,7 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
 
     /// Makes tickets for technical users, by the rules `technical_users`. A person whom a rule matches needs no user of
     /// their own. In this crate, only this scheme uses such rules, because a PassTicket is valid only for one APPLID.
-    /// Other schemes send an identity that several servers may accept.
+    /// The credentials of other schemes can be valid for several servers.
     #[must_use]
     pub fn with_technical_users(self, technical_users: Arc<TechnicalUsers>) -> Self {
         Self { technical_users: Some(technical_users), ..self }
@@ -139,7 +139,7 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
         self.applid
     }
 
-    /// Makes a ticket, if the breaker permits it. Waits if the breaker cannot decide yet.
+    /// Makes a ticket if the breaker permits it. If the breaker cannot decide yet, waits.
     #[cfg(feature = "proxy")]
     fn watched(
         &self,
@@ -263,7 +263,7 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
         let TicketAnswer { user, watched, status, headers, extensions } = *answer;
         let sent = || extensions.get::<ReadyToForward>()?.sent();
         if breaker.answered(user, watched, status, headers, sent) {
-            // The service has refused this ticket, so the generator must not return it again.
+            // The generator must not return the refused ticket again.
             self.generator.forget(&user, &self.applid);
         }
     }
@@ -288,7 +288,7 @@ fn headers(user: &UserId, ticket: &PassTicket, custom: Option<&CustomHeaders>) -
 
 /// Returns the value of `Authorization: Basic` (RFC 7617 §2). A user id and a PassTicket never contain a colon.
 fn basic(user: &UserId, ticket: &PassTicket) -> HeaderValue {
-    // The user id, the colon and the PassTicket have at most 8 + 1 + 8 = 17 bytes, which are 24 bytes in base64.
+    // A user id, a colon and a PassTicket have at most 8 + 1 + 8 = 17 bytes, which are 24 bytes in base64.
     let mut plain = Zeroizing::new([0; 17]);
     let (user, ticket) = (user.as_bytes(), ticket.expose_bytes());
     let len = user.len() + 1 + ticket.len();

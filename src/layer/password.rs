@@ -1,5 +1,4 @@
-//! The trait [`PasswordVerifier`], which checks the password of `Authorization: Basic` on a route
-//! ([D24](crate::decisions#d24)).
+//! Checks passwords in `Authorization: Basic` on routes ([D24](crate::decisions#d24)).
 
 use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -13,7 +12,7 @@ use crate::{
 
 /// Checks the passwords of clients on routes with [`ClientBasic::Verify`](super::ClientBasic::Verify).
 ///
-/// [`Authenticator::with_passwords`](super::Authenticator::with_passwords) takes such a verifier.
+/// Pass it to [`Authenticator::with_passwords`](super::Authenticator::with_passwords).
 #[cfg_attr(feature = "api", doc = "[`BasicLogin`](crate::api::BasicLogin)")]
 #[cfg_attr(not(feature = "api"), doc = "`api::BasicLogin`")]
 /// implements this trait with a login provider, a limit on failed logins, and a cache of verified passwords.
@@ -39,9 +38,9 @@ use crate::{
 ///
 /// An implementation must limit how many passwords a client can try.
 pub trait PasswordVerifier: Send + Sync + 'static {
-    /// Checks the password if this is possible without waiting, for example because the same password was verified a
-    /// moment ago. `client` is the address of the client, if it is known. Returns `None` by default. The caller then
-    /// calls [`verify_password`](Self::verify_password) with the same values.
+    /// Checks the password without waiting, for example because the same password was verified a moment ago. Returns
+    /// `None` if this is not possible. The caller then calls [`verify_password`](Self::verify_password) with the same
+    /// values. `client` is the address of the client, if it is known. The default implementation returns `None`.
     ///
     /// The limit for the number of tries also applies to this method.
     fn try_verify_now(
@@ -54,8 +53,9 @@ pub trait PasswordVerifier: Send + Sync + 'static {
         None
     }
 
-    /// Starts to check a password, which is not empty and can contain any bytes. `client` is the address of the client,
-    /// if known. The future returns the authenticated user. It must limit the time that it waits for a server.
+    /// Starts to check a password. The password is not empty, and can contain bytes that are not UTF-8. `client` is the
+    /// address of the client, if it is known. The future returns the authenticated user. It must limit the time for
+    /// which it waits for a server.
     fn verify_password(
         &self,
         user: UserId,
@@ -64,7 +64,7 @@ pub trait PasswordVerifier: Send + Sync + 'static {
     ) -> PasswordFuture;
 }
 
-/// The future of [`PasswordVerifier::verify_password`]. It does not borrow from the verifier or from the password.
+/// The future of [`PasswordVerifier::verify_password`].
 pub type PasswordFuture = Pin<Box<dyn Future<Output = Result<UserId, PasswordError>> + Send>>;
 
 impl<V: PasswordVerifier + ?Sized> PasswordVerifier for Arc<V> {
@@ -87,14 +87,14 @@ impl<V: PasswordVerifier + ?Sized> PasswordVerifier for Arc<V> {
     }
 }
 
-/// The reason why a [`PasswordVerifier`] does not accept a password.
+/// Why a [`PasswordVerifier`] does not accept a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PasswordError {
     /// The user does not exist, or the password is wrong.
     #[error("the user or the password is wrong")]
     Wrong,
-    /// The password was checked, but the user may not log in. The client gets the same message as for a wrong password.
+    /// The user may not log in. The client gets the same message as for a wrong password.
     #[error("the login is refused ({})", reason.as_str())]
     Refused {
         /// The reason for the audit record, such as [`ReasonCode::PasswordExpired`].
@@ -106,8 +106,7 @@ pub enum PasswordError {
         /// The time after which the client may try again.
         retry_after: Duration,
     },
-    /// No password check was possible: the server that checks passwords does not answer, or too many checks are already
-    /// in progress.
+    /// The server that checks passwords does not answer, or too many checks are in progress.
     #[error("the server that checks passwords is not available")]
     Unavailable,
 }

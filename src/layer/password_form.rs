@@ -1,27 +1,25 @@
-//! Decides which texts are checked as passwords. The rules are the same on routes and at the auth API.
+//! Decides which texts are passwords. The rules are the same on routes and at the auth API.
 
 use crate::token::PAT_PREFIX;
 
-/// Returns whether a login provider may receive this text as a password. A login with a text that no provider may
-/// receive is refused, and does not count as a failed login. There are two kinds of these texts:
+/// Returns whether a login provider may receive this text as a password. If not, the gateway refuses the login, and
+/// does not count it as a failed login. No login provider may receive these texts:
 ///
-/// - A Personal Access Token or another token: a server that checks passwords must not receive a token
-///   ([D24](crate::decisions#d24)).
-/// - A text with a control character, such as NUL: no security product accepts such a text, and a server in front of it
-///   may read only the part before the character.
+/// - A Personal Access Token or another token ([D24](crate::decisions#d24)).
+/// - A text with a control character, such as NUL. No security product accepts such a text, and a server in front of it
+///   could read only the part before the character.
 pub(crate) fn may_be_password(text: &[u8]) -> bool {
     !is_pat(text) && !has_control(text)
 }
 
-/// Returns whether a password counts as a PAT: it begins with `zowepat_`, or has the form of a JWT. The checksum of a
-/// text with `zowepat_` is not checked.
+/// Returns whether a password counts as a PAT: it begins with `zowepat_` (with or without a valid checksum), or has the
+/// form of a JWT.
 pub(super) fn is_pat(password: &[u8]) -> bool {
     password.starts_with(PAT_PREFIX.as_bytes()) || is_jwt(password)
 }
 
-/// Returns whether a text consists of three parts in base64url, of which the first may be a JSON object (RFC 7519 §3).
-/// A JSON object begins with `{` and a quotation mark or white space. In base64url, the text then begins with `ey` or
-/// `ew`.
+/// Returns whether a text has three parts in base64url, and the first part can be a JSON object (RFC 7519 §3). A JSON
+/// object begins with `{` and a quotation mark or white space. In base64url, this is `ey` or `ew`.
 fn is_jwt(text: &[u8]) -> bool {
     let is_base64url = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     let mut parts = text.split(|b| *b == b'.');
@@ -35,8 +33,7 @@ fn is_jwt(text: &[u8]) -> bool {
         && [header, claims, signature].into_iter().flatten().all(is_base64url)
 }
 
-/// Returns whether a password has a control character of Unicode. A password that is not UTF-8 is checked for the
-/// control characters of ASCII.
+/// Returns whether a password has a control character of Unicode. If it is not UTF-8, only those of ASCII count.
 fn has_control(password: &[u8]) -> bool {
     match str::from_utf8(password) {
         Ok(text) => text.contains(char::is_control),

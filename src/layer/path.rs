@@ -1,10 +1,10 @@
-//! Finds the service of a path, and decodes paths as some services do. The gateway rejects a request if its decoded
-//! path belongs to a more specific route than the path that the client sent.
+//! Finds the service of a path, and decodes paths as some services do. If the decoded path belongs to a more specific
+//! route than the path that the client sent, the gateway rejects the request.
 
 use crate::hexadecimal;
 
-/// Returns whether the path is plain, in one pass over the path. Most paths are plain. A plain path needs no other
-/// check: [`decoded`] and [`find_unsafe`] return `None`. Some safe paths are not plain, such as `/.well-known`.
+/// Returns whether the path is plain. Most paths are plain, and need no other check: [`decoded`] and [`find_unsafe`]
+/// return `None`. Some safe paths are not plain, such as `/.well-known`.
 pub(super) fn is_plain(path: &str) -> bool {
     let [b'/', rest @ ..] = path.as_bytes() else { return false };
     let mut previous = b'/';
@@ -19,7 +19,7 @@ pub(super) fn is_plain(path: &str) -> bool {
     })
 }
 
-/// Returns the first segment of a path, which is the id of a service.
+/// Returns the id of the service: the first segment of a path.
 pub(super) fn service_of(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.split('/').next()
 }
@@ -29,10 +29,9 @@ pub(super) fn is_at_or_below(prefix: &str, path: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Decodes a path as some services do. Percent-encoding is decoded, and backslashes become slashes. Empty segments and
-/// the parameters of segments (`;x=y`) are removed. Dot segments (`.` and `..`) stay. The result has no slash at its
-/// end. Returns `None` if the path contains none of `%`, `;`, `\` and `//`. The caller then uses the path as it is,
-/// even with a slash at its end.
+/// Decodes a path as some services do: decodes percent-encoding, converts backslashes to slashes, and removes empty
+/// segments and the parameters of segments (`;x=y`). Dot segments (`.` and `..`) stay. The result has no slash at its
+/// end. Returns `None` if the path contains none of `%`, `;`, `\` and `//`.
 pub(super) fn decoded(path: &str) -> Option<String> {
     if !path.contains(['%', ';', '\\']) && !path.contains("//") {
         return None;
@@ -61,24 +60,21 @@ pub(super) fn decoded(path: &str) -> Option<String> {
     Some(decoded)
 }
 
-/// Decodes a path a second time. `once` is the result of [`decoded`]. Returns `None` if a second decoding cannot change
-/// `once`. The result may equal `once`.
+/// Decodes the result of [`decoded`] a second time. Returns `None` if this cannot change it.
 pub(super) fn decoded_again(once: &str) -> Option<String> {
     if once.contains(['%', '\\']) { decoded(once) } else { None }
 }
 
-/// The reason why a path must not be forwarded: a service, or a server in front of it, could read a different path than
-/// the gateway.
+/// Why a path must not be forwarded: a service, or a server in front of it, could read another path than the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unsafe {
-    /// A segment is `.` or `..`, in the path as the client sent it or after one or two decodings.
+    /// A segment is `.` or `..`: in the path of the client, or in the path that is decoded once or twice.
     DotSegment,
-    /// The path has a NUL after one or two decodings. Some servers end a path at a NUL.
+    /// The path that is decoded once or twice has a NUL. Some servers end a path at a NUL.
     Nul,
 }
 
-/// Returns the reason why the path must not be forwarded, or `None`. `once` is the result of [`decoded`] for this path.
-/// `twice` is the result of [`decoded_again`] for `once`.
+/// Returns why the path must not be forwarded. `once` is the result of [`decoded`], and `twice` of [`decoded_again`].
 pub(super) fn find_unsafe(path: &str, once: Option<&str>, twice: Option<&str>) -> Option<Unsafe> {
     let readings = [Some(path), once, twice];
     let any = |is: fn(&str) -> bool| readings.into_iter().flatten().any(is);
@@ -91,12 +87,11 @@ pub(super) fn find_unsafe(path: &str, once: Option<&str>, twice: Option<&str>) -
     }
 }
 
-/// Returns whether two servers may read a configured path in different ways.
+/// Returns whether two servers could read a configured path in different ways.
 pub(super) fn is_ambiguous(path: &str) -> bool {
     has_dot_segment(path) || decoded(path).is_some()
 }
 
-/// Returns whether a segment is `.` or `..`.
 pub(super) fn has_dot_segment(path: &str) -> bool {
     path.contains('.') && path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
@@ -159,7 +154,7 @@ mod tests {
             ("/a/..%00/b", Some(Unsafe::Nul)),
             ("/a/x%00", Some(Unsafe::Nul)),
             ("/a/x%2500.txt", Some(Unsafe::Nul)),
-            // Only a third decoding would find the dot segments of this path, but the gateway decodes at most twice.
+            // This path has dot segments only if it is decoded three times. The gateway decodes twice.
             ("/a/%25252e%25252e/b", None),
             ("/a/%252Fb%25", None),
             ("/a/100%25/b", None),

@@ -1,21 +1,20 @@
 //! Tells OAuth clients which identity providers issue the tokens that the gateway accepts (RFC 9728).
 //!
-//! A client without a token, such as an MCP client, receives a 401. With this layer, the 401 names a document in
-//! `WWW-Authenticate`: `Bearer …, resource_metadata="https://…"`. The document names the identity providers.
+//! A client without a token, such as an MCP client, receives a 401. With this layer, `WWW-Authenticate` of the 401
+//! contains the URL of a document: `Bearer …, resource_metadata="https://…"`. The document names the identity
+//! providers.
 //!
 //! 1. The path of the document is `/.well-known/oauth-protected-resource`, followed by the path of the resource. The
-//!    member `resource` of the document is the URL of the gateway with the same path (RFC 9728 §3.3). Each path of a
-//!    route that accepts tokens has a document. But the path must have at most 512 bytes, and only characters that RFC
-//!    3986 allows. There is also a document without a path, for the whole gateway. Anyone may read the documents.
-//! 2. A 401 of the gateway on a route that accepts tokens names the document for the path of the request. If this path
-//!    is too long, or has a character that RFC 3986 does not allow, the 401 names the document for the prefix of the
-//!    route. A layer may forward a request after a failure with the status 401. If the service answers this request
-//!    with 401, its response gets an additional challenge. Other 401 responses of a service do not change.
-//! 3. In a 401 of the auth API, an existing `Bearer` challenge names the document without a path. Other challenges,
-//!    such as `Basic`, stay as they are.
-//! 4. The host in these URLs is always one of the gateway's own origins. The `Host` of a request only selects one of
-//!    them, because anyone can send any `Host`. If the `Host` belongs to no origin of the gateway, the URLs contain the
-//!    first origin.
+//!    member `resource` of the document is the URL of the gateway with the path of the resource (RFC 9728 §3.3). On a
+//!    route that accepts tokens, each path with at most 512 bytes and only characters of RFC 3986 has a document. There
+//!    is also a document without a path, for the whole gateway. Anyone may read the documents.
+//! 2. On a route that accepts tokens, a 401 of the gateway names the document for the path of the request. If this path
+//!    has no document, the 401 names the document for the prefix of the route. If a layer has forwarded a request after
+//!    a failure with the status 401, and the service also answers 401, the layer adds a challenge to this response. It
+//!    does not change other 401 responses of a service.
+//! 3. If a 401 of the auth API has a `Bearer` challenge, this challenge names the document without a path.
+//! 4. These URLs always contain an origin of the gateway, because a client can send any `Host`. If `Host` belongs to an
+//!    origin of the gateway, the URLs contain this origin. Otherwise, they contain the first origin.
 //!
 //! Put this layer in front of all other layers of this crate.
 //!
@@ -76,7 +75,7 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 /// How long a client may use a document without asking again, in `Cache-Control`.
 const CACHEABLE: HeaderValue = HeaderValue::from_static("public, max-age=600");
 
-/// The longest path of a resource in bytes. For longer paths, a 401 names the document of the route.
+/// The longest path of a resource, in bytes. For longer paths, a 401 names the document for the prefix of the route.
 const MAX_PATH_LEN: usize = 512;
 
 /// The layer. See the [module](self).
@@ -98,7 +97,7 @@ impl ProtectedResourceLayer {
         Self { resources: Arc::new(resources) }
     }
 
-    /// Sets the other addresses under which clients reach the gateway.
+    /// Sets more addresses under which clients reach the gateway.
     #[must_use]
     pub fn with_more_origins(mut self, origins: impl IntoIterator<Item = Origin>) -> Self {
         Arc::make_mut(&mut self.resources).more_origins = origins.into_iter().collect();
@@ -114,7 +113,6 @@ impl<S> Layer<S> for ProtectedResourceLayer {
     }
 }
 
-/// The data for the documents and the challenges.
 #[derive(Clone)]
 struct Resources {
     origin: Origin,
@@ -124,15 +122,14 @@ struct Resources {
 }
 
 impl Resources {
-    /// Returns the gateway's origin that the client has addressed. If the client has addressed none of the gateway's
-    /// origins, returns `origin`, the first origin.
+    /// Returns the origin of the gateway to which the client has sent the request, or else `origin`.
     fn origin_for(&self, addressed: Option<Authority>) -> &Origin {
         let addressed = addressed.map(|authority| Origin::new("https", &authority));
         let known = self.more_origins.iter().find(|own| Some(*own) == addressed.as_ref());
         known.unwrap_or(&self.origin)
     }
 
-    /// Returns the document for `path` at this origin. Returns `None` if no resource has this path.
+    /// Returns the document for `path`. Returns `None` if no resource has this path.
     fn document(&self, path: &str, origin: &Origin) -> Option<String> {
         let is_resource = path.is_empty()
             || (is_plain(path)
@@ -147,8 +144,7 @@ impl Resources {
         })
     }
 
-    /// Returns the URL of the document about the path of a request. Returns `None` if the path belongs to a route that
-    /// accepts no tokens.
+    /// Returns the URL of the document for the path of a request. Returns `None` if the route accepts no tokens.
     fn document_url(&self, path: &str, origin: &Origin) -> Option<String> {
         let routes = self.routes.current();
         let resource = match routes.find(path) {
@@ -175,8 +171,7 @@ fn accepts_tokens(route: &Route) -> bool {
     !route.is_bypass() && route.accepts() != Accepts::ClientCertificate
 }
 
-/// Returns whether a path can be part of the URLs in a challenge and in a document. Such a path is short, and has only
-/// characters of a path (RFC 3986 §3.3).
+/// Returns whether a path can be part of a URL: it is short, and has only characters of a path (RFC 3986 §3.3).
 fn is_plain(path: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&b);
     path.len() <= MAX_PATH_LEN && path.starts_with('/') && path.bytes().all(is_plain)
@@ -223,7 +218,7 @@ fn resource_path(path: &str) -> Option<&str> {
     path.strip_prefix(WELL_KNOWN).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The target of a request. The clones share the text with the request.
+/// The target of a request. Cloning is cheap.
 #[derive(Debug)]
 struct Addressed {
     uri: Uri,
@@ -291,11 +286,11 @@ where
     }
 }
 
-/// The auth API adds this extension to a 401 response with a `Bearer` challenge.
+/// The auth API adds this extension to 401 responses that have a `Bearer` challenge.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BearerNeeded;
 
-/// The part of the gateway that has caused a 401.
+/// The part of the gateway that caused a 401.
 enum Decided {
     /// A layer answered the request itself, or it forwarded the request after a failure and the service answered.
     ByLayers,
@@ -319,7 +314,7 @@ fn add_challenge<B>(response: &mut Response<B>, addressed: &Addressed, resources
     let Some(decided) = decided_by(response) else { return };
     let origin = resources.origin_for(addressed.authority());
     let Some(url) = resources.document_url(addressed.uri.path(), origin) else { return };
-    // A challenge of the service is not changed, because it may be for a token that only the service knows.
+    // A challenge of the service stays, because it can be for a token that only the service knows.
     let is_ours =
         response.extensions().get::<Rejection>().is_some() || matches!(decided, Decided::ByAuthApi);
     let parameter = format!("resource_metadata=\"{url}\"");
@@ -334,8 +329,7 @@ fn add_challenge<B>(response: &mut Response<B>, addressed: &Addressed, resources
     }
 }
 
-/// Adds the parameter to the first `Bearer` challenge. Returns `false` if there is no such challenge, or if it cannot
-/// be changed.
+/// Adds the parameter to the first `Bearer` challenge. Returns `false` if this is not possible.
 fn name_in_bearer(headers: &mut HeaderMap, parameter: &str) -> bool {
     let mut challenges: Vec<_> = headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
     let is_bearer = |value: &&mut HeaderValue| value.as_bytes().starts_with(b"Bearer ");
@@ -400,7 +394,6 @@ mod tests {
             .with_more_origins(["https://gw.example.com".parse().unwrap()])
     }
 
-    /// Sends a request through the layer. The inner service answers with `answer`.
     async fn send(
         method: Method,
         path: &str,
@@ -467,7 +460,7 @@ mod tests {
             super::super::rejection::offer_basic(&mut response);
             response
         };
-        // The service answers 401 after a failure that the layers have forwarded.
+        // The layers have forwarded the request after `failure`, and the service answers 401.
         let of_service = |failure: Option<Failure>| {
             move || {
                 let mut response = Response::new(Full::default());
@@ -501,7 +494,6 @@ mod tests {
         let forwarded = of_service(Some(Failure::NoCredential));
         assert_eq!(challenges(path, &forwarded).await, [own.clone(), bearer(path)]);
         assert_eq!(challenges(path, &of_service(None)).await, [own]);
-        // The route accepts only certificates.
         assert_eq!(challenges("/cert/api/v1", &none).await, ["Bearer realm=\"zowe\""]);
         let response = send(Method::GET, path, "gw", || Response::new(Full::default())).await;
         assert!(response.headers().is_empty());

@@ -1,26 +1,23 @@
 //! Limits how often each client may use a service.
 //!
 //! A [`RateLimit`] of a [`Route`] permits a number of requests in a period, and a burst of requests at once. The layer
-//! counts the requests of each authorized user, and all other requests for each address of a client. It counts the
-//! requests of each person who acts through a [technical user](super::TechnicalUsers) separately. An address is one
-//! IPv4 address or an IPv6 network of 64 bits. A request above the limit is answered with 429 and `Retry-After`
-//! ([D45](crate::decisions#d45)), and reaches no later layer.
+//! counts requests for each authorized user. If persons act through a [technical user](super::TechnicalUsers), it
+//! counts for each person. It counts requests without a user for each address: an IPv4 address, or an IPv6 network of
+//! 64 bits. The layer answers requests above the limit with 429 and `Retry-After` ([D45](crate::decisions#d45)).
 //!
 //! Put this layer after [`ScopeLayer`](super::ScopeLayer), which finds the user, and before
 //! [`SchemeLayer`](super::SchemeLayer), so that a request above the limit uses no PassTicket. On a route without a rate
-//! limit, the layer does nothing. A request is not limited if it has no authorized user and the address of its client
-//! is not known. The address is not known without [`ConnectionInfo`], or if a trusted proxy does not announce its
-//! client.
+//! limit, the layer does nothing. If a request has neither an authorized user nor a known address, it is not limited.
+//! The address is not known if there is no [`ConnectionInfo`], or if a trusted proxy does not announce its client.
 //!
-//! The counts of all services are in one map of a limited size, so the program cannot run out of memory. If the map is
-//! full, it first evicts the counts of clients that have sent few requests. A client whose count was evicted may send a
-//! burst again. So this layer limits an attacker with very many addresses only if the listener also has
+//! The counts of all services are in one map of a limited size. If the map is full, it evicts the counts of clients
+//! that have sent few requests. After that, such a client can send a burst again. So against an attacker with very many
+//! addresses, the listener must also have
 #![cfg_attr(feature = "tls", doc = "[`ClientLimits`](crate::tls::ClientLimits).")]
 #![cfg_attr(not(feature = "tls"), doc = "`ClientLimits`.")]
 //!
 //! The layer uses the generic cell rate algorithm: for each client, the map holds one point in time. The crate
-//! `governor` has the same algorithm, but its map of clients has no maximum size, and `governor` would add ten crates
-//! to the build.
+//! `governor` has the same algorithm, but its map of clients has no maximum size.
 //!
 //! ```
 //! use std::{num::NonZeroU32, time::Duration};
@@ -92,8 +89,8 @@ impl RateLimitLayer {
         Self::default()
     }
 
-    /// Sets the maximum number of counts, and forgets all counts. There is one count for each client and service, and
-    /// it needs about 150 bytes. The default is 100,000.
+    /// Sets the maximum number of counts, and forgets all counts. There is one count for each client and service. It
+    /// needs about 150 bytes. The default maximum is 100,000.
     #[must_use]
     pub fn with_max_clients(self, maximum: NonZeroUsize) -> Self {
         Self { check: CheckRate { clients: Arc::new(Clients::new(maximum)), ..self.check } }
@@ -105,7 +102,7 @@ impl RateLimitLayer {
         Self { check: CheckRate { counts: Some(counts), ..self.check } }
     }
 
-    /// Measures time with `clock`.
+    /// Uses `clock` to measure time.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { check: CheckRate { clock, ..self.check } }
@@ -192,15 +189,16 @@ impl CheckRate {
     }
 }
 
-/// Makes the hashes of persons. The key is random, so that no person can choose a name with the hash of another person.
+/// Makes the hashes of persons. The key is random, so that no person can choose a name that has the hash of another
+/// person.
 static PERSONS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// The client for whom a request is counted.
+/// The layer counts requests for each value of this type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum RateClient {
     User(UserId),
-    /// A person who acts through a technical user. If all persons who act through this user had one count, one person
-    /// could use up the limit of all of them.
+    /// A person who acts through a technical user. With one count for the technical user, one person could use up the
+    /// limit of all persons.
     Person {
         /// A hash of the issuer and the name of the person, with a random key.
         person: u64,
@@ -209,8 +207,7 @@ enum RateClient {
     Address(SourceNetwork),
 }
 
-/// Returns the client for whom a request is counted. `None` if the client is not known. The rate limit does not apply
-/// to such a request.
+/// Returns the client of a request. If it returns `None`, the client is not known, and the rate limit does not apply.
 fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<RateClient> {
     if let Some(authorized) = authorized {
         let user = *authorized.user();
@@ -226,21 +223,20 @@ fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<Ra
         });
     }
     let connection = extensions.get::<ConnectionInfo>()?;
-    // This proxy does not announce its client. If the proxy's own address were used, all its clients would share one
-    // limit.
+    // This proxy does not announce its client. With the address of the proxy, all its clients would share one limit.
     if connection.is_from_trusted_proxy() && connection.announced_client().is_none() {
         return None;
     }
     Some(RateClient::Address(SourceNetwork::of(connection.client().ip())))
 }
 
-/// The kind of client for which a limit counts requests.
+/// The kind of client that has exceeded a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateKey {
-    /// The requests of an authorized user, or of a person who acts through a technical user.
+    /// An authorized user, or a person who acts through a technical user.
     User,
-    /// The requests of an address without an authorized user.
+    /// The address of a client without an authorized user.
     Address,
 }
 
@@ -260,7 +256,7 @@ impl Label for RateKey {
     }
 }
 
-/// For each service and client, the value that [`RateLimit::take`] has returned last.
+/// For each service and client: the last value of [`RateLimit::take`].
 struct Clients(Cache<(ServiceId, RateClient), Arc<AtomicU64>, UnitWeighter, RandomState>);
 
 impl Clients {
@@ -275,10 +271,8 @@ impl Clients {
         Self(Cache::with_options(options, UnitWeighter, hasher, lifecycle))
     }
 
-    /// Counts a request.
-    ///
     /// # Errors
-    /// The time that the client has to wait, if the limit does not permit the request.
+    /// If the limit does not permit the request: the time for which the client must wait.
     fn take(
         &self,
         service: &ServiceId,
@@ -288,7 +282,7 @@ impl Clients {
     ) -> Result<(), Duration> {
         let new = || Ok::<_, Duration>(Arc::default());
         let next = self.0.get_or_insert_with(&(service.clone(), client), new)?;
-        // This time fits into 64 bits for 584 years after the start of the process.
+        // 64 bits are enough for 584 years.
         let now = nanos(clock.monotonic());
         let taken = next
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| limit.take(next, now).ok());
@@ -303,7 +297,7 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The number of requests that one or more [`RateLimitLayer`]s have refused.
+/// Counts the requests that one or more [`RateLimitLayer`]s have refused.
 #[derive(Debug, Default)]
 pub struct RateLimitCounts(CounterFamily<(RateKey,)>);
 
@@ -376,7 +370,7 @@ mod tests {
             Self { layer, counts, clock }
         }
 
-        /// Sends a request of a user, or of an address. Returns the status and `Retry-After`.
+        /// `from` is a user or an address. Returns the status and `Retry-After`.
         async fn send(&self, route: &Arc<Route>, from: &str) -> (u16, Option<HeaderValue>) {
             let mut request = Request::get("/x").extension(route.clone());
             request = match from.parse::<IpAddr>() {
@@ -385,7 +379,7 @@ mod tests {
                     .extension(peer(from)),
                 Err(_) => {
                     let authenticated = Authenticated::new(user(from), Proof::Password);
-                    // For an authenticated user, the address is not used.
+                    // This address must have no effect.
                     request
                         .extension(Authentication::Authenticated(authenticated))
                         .extension(peer("192.0.2.9"))
@@ -415,7 +409,6 @@ mod tests {
     {
     }
 
-    /// Returns the status and `Retry-After`.
     fn answer(response: Response<Full<Bytes>>) -> (u16, Option<HeaderValue>) {
         (response.status().as_u16(), response.headers().get("retry-after").cloned())
     }
@@ -448,7 +441,7 @@ mod tests {
         ] {
             assert_eq!(send(issuer, name).await, want, "{issuer} {name}");
         }
-        // A client that logs in as the technical user itself has its own count.
+        // A client that logs in as the technical user has a count of its own.
         assert_eq!(stack.send(&route, "BATCH").await.0, 200);
         assert_eq!(stack.counts.refused(RateKey::User), 2);
     }
@@ -467,7 +460,7 @@ mod tests {
             (&files, "192.0.2.1", 200),
             (&files, "::ffff:192.0.2.1", 429),
             (&files, "192.0.2.2", 200),
-            // These three addresses are in one network of 64 bits.
+            // These addresses are in one network of 64 bits.
             (&files, "2001:db8::1", 200),
             (&files, "2001:db8::2", 200),
             (&files, "2001:db8::3", 429),
@@ -479,7 +472,6 @@ mod tests {
             (stack.counts.refused(RateKey::User), stack.counts.refused(RateKey::Address)),
             (1, 2)
         );
-        // The limit permits one request every 30 seconds.
         stack.clock.advance(Duration::from_secs(30));
         assert_eq!(stack.send(&files, "USER").await, (200, None));
         assert_eq!(stack.send(&files, "USER").await.0, 429);
@@ -510,7 +502,6 @@ mod tests {
             assert_eq!(stack.call(request.body(()).unwrap()).await.0, 200);
         }
         assert_eq!(stack.call(Request::new(())).await.0, 500);
-        // This proxy announces its client.
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", HeaderValue::from_static("192.0.2.1"));
         let of_client = peer("127.0.0.1").with_trusted_proxies(&proxies, &headers);

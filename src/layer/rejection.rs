@@ -1,4 +1,4 @@
-//! The reason why a layer answers a request itself, and the response that the client receives.
+//! The responses of layers that answer a request themselves.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::{
     messages::{self, ApiMessage},
 };
 
-/// The reason why a layer answered a request itself and did not forward the request. The response has the `Rejection`
-/// as an extension, so that an outer layer can log or count it, or change the response. If an earlier layer has found
-/// the route or the credential, the response also has the extensions `Arc<`[`Route`](super::Route)`>` and
+/// Why a layer answered a request itself. The `Rejection` is also an extension of the response. So an outer layer can
+/// log or count it, or change the response. If an earlier layer has found the route or the kind of the credential, the
+/// response also has the extension `Arc<`[`Route`](super::Route)`>` or
 /// [`CredentialKind`](crate::audit::CredentialKind).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -25,25 +25,24 @@ pub enum Rejection {
     /// ([`RouteLimits`](super::RouteLimits)).
     #[error("no route matches the path")]
     NoRoute,
-    /// No instance of the service can serve requests now.
+    /// No instance of the service can answer requests now.
     #[error("the service has no instance that can serve requests")]
     OutOfService,
-    /// The path has a `.` or `..` segment, which may be encoded once or twice. A service that resolves this segment
-    /// would read a different path than the gateway.
+    /// The path has a segment `.` or `..`, plain or encoded once or twice. A service that resolves this segment reads
+    /// another path than the gateway.
     #[error("the path has a dot segment")]
     DotSegment,
-    /// The path has an encoded NUL. Some servers end the path at a NUL, so they would read a different path than the
-    /// gateway.
+    /// The path has an encoded NUL. Some servers end the path at a NUL, and so read another path than the gateway.
     #[error("the path has an encoded NUL")]
     Nul,
     /// The decoded path, without empty segments and parameters (`;x=y`), belongs to a more specific route. A service
-    /// that decodes the path would read a different path than the gateway.
+    /// that decodes the path reads another path than the gateway.
     #[error("the decoded path belongs to a more specific route")]
     AmbiguousPath,
     /// The path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths::Refuse).
     #[error("the path has '%', ';' or '\\', which the service does not allow")]
     EncodedPath,
-    /// The method is `TRACE` (in upper, lower or mixed case) or `CONNECT`, which the gateway does not forward.
+    /// The gateway does not forward `CONNECT`, and `TRACE` in upper, lower or mixed case.
     #[error("the method {0} is not forwarded")]
     Method(Method),
     /// The route does not allow the method ([`RouteLimits`](super::RouteLimits)).
@@ -72,14 +71,13 @@ pub enum Rejection {
     /// The body has a transfer coding that the gateway does not know (RFC 9112 §6.1).
     #[error("the body has a transfer coding other than chunked")]
     TransferCoding,
-    /// A web page of another origin made a browser send the request, see
-    /// [`OriginPolicy`](super::OriginPolicy).
+    /// A web page of another origin made a browser send the request ([`OriginPolicy`](super::OriginPolicy)).
     #[error("the request comes from a web page of another origin")]
     CrossOrigin,
     /// The client has sent more requests than the [`RateLimit`](super::RateLimit) of the route permits.
     #[error("the client has sent too many requests in a short time")]
     RateLimited {
-        /// The time after which the client may send a request again.
+        /// After this time, the client may send a request again.
         retry_after: Duration,
     },
     /// Authentication or the scheme failed, and the gateway does not forward the request.
@@ -90,7 +88,7 @@ pub enum Rejection {
     Misassembled(&'static str),
 }
 
-/// Adds the challenge `Basic` to a 401. Clients such as git send a user name and a password only after this challenge
+/// Adds the challenge `Basic` to a 401. Clients such as git send a password only after this challenge
 /// ([D24](crate::decisions#d24)).
 #[cold]
 pub(super) fn offer_basic<B>(response: &mut Response<B>) {
@@ -101,7 +99,7 @@ pub(super) fn offer_basic<B>(response: &mut Response<B>) {
 }
 
 impl Rejection {
-    /// Logs that the stack of layers is wrong, and returns the rejection. The client receives 500.
+    /// Also logs that the stack of layers is wrong.
     #[cold]
     pub(crate) fn misassembled(what: &'static str) -> Self {
         log_limited!(
@@ -197,7 +195,7 @@ impl Rejection {
         };
         let mut response = message.into_response(status).map(B::from);
         // A 405 response must have `Allow` (RFC 9110 §15.5.6). For `TRACE` and `CONNECT`, `Allow` lists the common
-        // methods, although the service may allow fewer of them.
+        // methods, even if the service does not support all of them.
         let allow = match &self {
             Self::Method(_) => {
                 Some(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
@@ -218,8 +216,8 @@ impl Rejection {
                 headers.insert(RETRY_AFTER, messages::retry_after(after));
             }
             if status == StatusCode::UNAUTHORIZED {
-                // A 401 response must have `WWW-Authenticate` (RFC 9110 §11.6.1). `WWW-Authenticate` has an `error`
-                // parameter only if a token was refused (RFC 6750 §3).
+                // A 401 response must have `WWW-Authenticate` (RFC 9110 §11.6.1). Its parameter `error` is only for
+                // refused tokens (RFC 6750 §3).
                 headers.insert(
                     WWW_AUTHENTICATE,
                     HeaderValue::from_static(match failure {

@@ -1,12 +1,11 @@
 //! Decides which request headers of a client the gateway removes.
 //!
 //! A service, or a server in front of it, trusts some headers: it reads a user, a certificate, an address or a path
-//! from them. A client must not send these headers. `docs/reference/request-headers.md` has the table of these headers.
-//! [`RequestHeaders`] changes the table for one service.
+//! from them. So the gateway removes these headers if a client sends them. `docs/reference/request-headers.md` lists
+//! them in a table. [`RequestHeaders`] changes the table for one service.
 //!
-//! A header is removed under each spelling of its name. Two spellings differ only in characters that are neither
-//! letters nor digits, such as `X-Real-IP` and `X_Real_IP`. CGI (RFC 3875 §4.1.18) and similar interfaces do not
-//! distinguish such spellings.
+//! The gateway removes each spelling of a name. Spellings differ only in characters that are neither letters nor
+//! digits, such as `X-Real-IP` and `X_Real_IP`. CGI (RFC 3875 §4.1.18) and similar interfaces do not distinguish them.
 
 use http::{
     HeaderName,
@@ -19,12 +18,11 @@ use super::{
 };
 use crate::{headers::same_for_cgi, token::ServiceId};
 
-/// The prefix of headers from which WebSphere Liberty (z/OSMF, CICS) takes users and certificates, if it
-/// trusts the proxy.
+/// If WebSphere Liberty (z/OSMF, CICS) trusts a proxy, it takes users and certificates from headers with this prefix.
 const WEBSPHERE: &str = "$ws";
 
-/// The prefix of the CORS headers (Fetch Standard §3.3). These headers and `Origin` are removed, because the gateway,
-/// and not the service, decides which pages of other origins may use the service ([D25](crate::decisions#d25)).
+/// The prefix of the CORS headers (Fetch Standard §3.3). The gateway removes these headers and `Origin`, because it
+/// decides itself which pages of other origins may use a service ([D25](crate::decisions#d25)).
 const ACCESS_CONTROL: &str = "access-control-";
 
 /// Headers that the gateway needs. [`RequestHeaders::with_removed`] refuses them.
@@ -40,13 +38,11 @@ static NEEDED: [&HeaderName; 7] = [
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    /// Only the gateway may set the header. If a client sends the header, it is always removed, because
-    /// [`RequestHeaders::with_kept`] refuses its name.
+    /// Only the gateway may set the header. [`RequestHeaders::with_kept`] refuses its name.
     Gateway,
-    /// A header with exactly this name is an ordinary header. Other spellings of the name are removed, and no service
-    /// can keep them.
+    /// A header with exactly this name is an ordinary header. The gateway always removes other spellings of the name.
     Spelling,
-    /// The header is removed, unless [`RequestHeaders::with_kept`] keeps it for the service.
+    /// The gateway removes the header, unless [`RequestHeaders::with_kept`] keeps it for the service.
     Listed,
 }
 
@@ -61,7 +57,7 @@ impl Entry {
     }
 }
 
-/// The table of removed headers. It is sorted by the length of the names.
+/// The removed headers, sorted by the length of their names.
 static TABLE: [Entry; 88] = [
     Entry::new("proxy", Class::Listed),
     Entry::new("origin", Class::Listed),
@@ -156,8 +152,8 @@ static TABLE: [Entry; 88] = [
 /// Every name in [`TABLE`] is shorter than this number of bytes.
 const LENGTHS: usize = 64;
 
-/// For each first letter, the lengths of the names in [`TABLE`], as a set of bits. For most headers, no name in the
-/// table has the same first letter and the same length. Such a header needs no comparison of names.
+/// For each first letter, the lengths of the names in [`TABLE`], as a set of bits. If no name in the table has the
+/// first letter and the length of a header, the names need no comparison. This is so for most headers.
 static LENGTHS_BY_LETTER: [u64; 26] = {
     let mut lengths = [0; 26];
     let mut i = 0;
@@ -169,7 +165,7 @@ static LENGTHS_BY_LETTER: [u64; 26] = {
     lengths
 };
 
-/// For each length, the index in [`TABLE`] of the first name that has at least this length.
+/// For each length, the index in [`TABLE`] of the first name with at least this length.
 static FIRST_OF_LENGTH: [u8; LENGTHS + 1] = {
     let mut first = [0; LENGTHS + 1];
     let (mut length, mut i) = (0, 0);
@@ -215,7 +211,7 @@ fn has(names: &[HeaderName], name: &str) -> bool {
     names.iter().any(|other| same_for_cgi(name, other.as_str()))
 }
 
-/// The changes to the table of removed request headers for one service (`docs/reference/request-headers.md`).
+/// Changes to the table of removed request headers (`docs/reference/request-headers.md`), for one service.
 ///
 /// ```
 /// use http::HeaderName;
@@ -235,11 +231,11 @@ pub struct RequestHeaders {
 }
 
 impl RequestHeaders {
-    /// Removes the header `name`, under each of its spellings, in addition to the headers of the table.
+    /// Also removes the header `name`, in all its spellings.
     ///
     /// # Errors
-    /// [`RequestHeaderError::Needed`] if the gateway needs the header. [`RequestHeaderError::Contradictory`] if the
-    /// header is also kept.
+    /// [`RequestHeaderError::Needed`] if the gateway needs the header, or [`RequestHeaderError::Contradictory`] if
+    /// [`with_kept`](Self::with_kept) keeps the header.
     pub fn with_removed(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         if NEEDED.iter().any(|needed| same_for_cgi(name.as_str(), needed.as_str())) {
             return Err(RequestHeaderError::Needed(name));
@@ -251,14 +247,12 @@ impl RequestHeaders {
         Ok(self)
     }
 
-    /// Keeps the header `name`, although this name is in the table. The service receives the value that the client
-    /// sent.
+    /// Keeps the header `name` of the table. The service receives the value that the client sent.
     ///
     /// # Errors
     /// [`RequestHeaderError::Reserved`] if only the gateway may set the header, or if `name` is another spelling of a
-    /// header such as `Content-Length`. [`RequestHeaderError::NotListed`] if the table does not remove a
-    /// header with this name.
-    /// [`RequestHeaderError::Contradictory`] if the header is also removed.
+    /// header such as `Content-Length`. [`RequestHeaderError::NotListed`] if the table does not remove a header with
+    /// this name. [`RequestHeaderError::Contradictory`] if [`with_removed`](Self::with_removed) removes the header.
     pub fn with_kept(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         match class_of(name.as_str()) {
             Some(Class::Listed) => {}
@@ -275,22 +269,21 @@ impl RequestHeaders {
     }
 }
 
-/// The reason why a header cannot be removed or kept by [`RequestHeaders`].
+/// Why [`RequestHeaders`] cannot remove or keep a header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestHeaderError {
-    /// Only the gateway may set this header, or the name is another spelling of a header such as `Content-Length`. Such
-    /// a header of a client is never kept.
+    /// Only the gateway may set this header, or the name is another spelling of a header such as `Content-Length`.
     #[error(
         "{0} is set by the gateway alone, so a client's header is never kept; delete the name from the list of kept headers"
     )]
     Reserved(HeaderName),
-    /// The table does not remove a header with this name, so the name cannot be kept.
+    /// The name is not in the table, so every service receives the header.
     #[error(
         "{0} is not in the table of removed headers, so every service receives it; delete the name from the list of kept headers"
     )]
     NotListed(HeaderName),
-    /// The header is in both lists, removed and kept, perhaps in two spellings.
+    /// The header is removed and kept, perhaps in two spellings.
     #[error("{0} is both removed and kept; remove the name from one of the two lists")]
     Contradictory(HeaderName),
     /// The gateway needs this header for routing, framing or authentication.
@@ -303,7 +296,7 @@ pub enum RequestHeaderError {
 /// The headers that [`SanitizeLayer`](super::SanitizeLayer) removes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Policy {
-    /// The additional headers that are removed for every service.
+    /// More headers that are removed for every service.
     others: Vec<HeaderName>,
     services: Vec<(ServiceId, RequestHeaders)>,
 }
@@ -318,7 +311,7 @@ impl Policy {
         self.services.push((service, headers));
     }
 
-    /// Returns the changes for the service whose id is the first segment of `path`.
+    /// Returns the changes for the service of `path`.
     pub(super) fn of_path(&self, path: &str) -> Option<&RequestHeaders> {
         if self.services.is_empty() {
             return None;
@@ -327,7 +320,6 @@ impl Policy {
         self.services.iter().find(|(service, _)| service.as_str() == id).map(|(_, headers)| headers)
     }
 
-    /// Returns whether the header `name` of a client is removed.
     pub(super) fn removes(&self, name: &HeaderName, service: Option<&RequestHeaders>) -> bool {
         let name = name.as_str();
         let is_reserved = match class_of(name) {
@@ -433,8 +425,7 @@ mod tests {
             ("/svc/x", "x+real+ip", false),
             ("/svc/x", "x+remote+user", true),
             ("/svc/x", "true-client-ip", true),
-            // `Policy::add` has added this header for all services. So the header is removed, although this service
-            // keeps it.
+            // This service keeps the header, but `Policy::add` removes it for all services.
             ("/svc/x", "x-remote-user", true),
             ("/other/x", "x-real-ip", true),
             ("/other/x", "x-tenant", false),

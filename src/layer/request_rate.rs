@@ -1,9 +1,7 @@
-//! The rate of requests that a service permits to each client.
-
 use std::{num::NonZeroU32, time::Duration};
 
-/// The number of requests that each client may send to a service in a period, see
-/// [`RateLimitLayer`](super::RateLimitLayer).
+/// The number of requests that each client may send to a service in a period
+/// ([`RateLimitLayer`](super::RateLimitLayer)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// The time for one request, in nanoseconds.
@@ -13,7 +11,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// Permits `requests` in each `period`, evenly distributed, and the same number at once after a pause.
+    /// Permits `requests` in each `period`, evenly distributed. After a pause, permits the same number at once.
     pub fn new(requests: NonZeroU32, period: Duration) -> Self {
         let interval = (period / requests.get()).as_nanos().max(1);
         let interval = u64::try_from(interval).unwrap_or(u64::MAX);
@@ -26,14 +24,14 @@ impl RateLimit {
         Self { ahead: self.interval.saturating_mul(u64::from(burst.get() - 1)), ..self }
     }
 
-    /// Decides about a request at the time `now`. `next` is the time at which the client may send its whole burst
-    /// again, or 0 for a new client. Returns the new `next`.
+    /// Decides about a request at the time `now`. At the time `next`, the client may send a whole burst again. For a
+    /// new client, `next` is 0. Returns the new `next`.
     ///
     /// # Errors
-    /// The time that the client has to wait.
+    /// The time for which the client must wait.
     pub(super) fn take(self, next: u64, now: u64) -> Result<u64, Duration> {
-        // A stricter limit, which was configured before, may have set `next` far in the future. So the wait is capped
-        // at the longest wait of this limit.
+        // An earlier, stricter limit can have set `next` far in the future. So the wait is at most the longest wait of
+        // this limit.
         let latest = now.saturating_add(self.ahead).saturating_add(self.interval);
         let next = next.max(now).min(latest);
         match (next - now).checked_sub(self.ahead) {
@@ -47,7 +45,7 @@ impl RateLimit {
 mod tests {
     use super::*;
 
-    /// Returns the decision about each request of a client. The requests have these times in milliseconds.
+    /// Returns the decision about each request of a client, at these times in milliseconds.
     fn decisions(limit: RateLimit, times: &[u64]) -> Vec<Result<(), u128>> {
         let mut next = 0;
         let decide = |millis: &u64| {
@@ -72,19 +70,19 @@ mod tests {
                 &[0, 0, 0, 19_999, 20_000, 20_001],
                 vec![ok(), ok(), ok(), Err(1), ok(), Err(19_999)],
             ),
-            // A pause permits a whole burst again, and not more.
+            // A long pause permits one burst, and not more.
             (
                 three,
                 &[0, 0, 0, 600_000, 600_000, 600_000, 600_000],
                 vec![ok(), ok(), ok(), ok(), ok(), ok(), Err(20_000)],
             ),
-            // A refused request does not make the wait longer.
+            // Refused requests do not make the wait longer.
             (one_burst, &[0, 1, 2, 20_000], vec![ok(), Err(19_999), Err(19_998), ok()]),
             (RateLimit::new(NonZeroU32::MAX, Duration::ZERO), &[0, 1, 2], vec![ok(), ok(), ok()]),
         ] {
             assert_eq!(decisions(limit, times), want, "{limit:?} {times:?}");
         }
-        // The new limit replaces a limit that was much stricter.
+        // The earlier limit was much stricter.
         let hours = 100 * 3_600_000_000_000;
         assert_eq!(three.take(hours, 0), Err(Duration::from_secs(20)));
         let longest = RateLimit::new(NonZeroU32::MIN, Duration::MAX).with_burst(NonZeroU32::MAX);

@@ -1,7 +1,7 @@
 //! Rejects requests that no earlier layer has authorized. Put this layer in front of your own handlers.
 //!
-//! Without this layer, a handler receives requests of unauthenticated clients if a route forwards failures
-//! ([`OnFailure::Forward`](super::OnFailure)), or if an earlier layer is missing. This layer rejects them
+//! If a route forwards requests after failures ([`OnFailure::Forward`](super::OnFailure)), or if an earlier layer is
+//! missing, a handler receives requests of unauthenticated clients. This layer rejects them
 //! ([D40](crate::decisions#d40)):
 //!
 //! | request | response |
@@ -49,13 +49,12 @@ pub struct RequireAuthorizedLayer {
 }
 
 impl RequireAuthorizedLayer {
-    /// Creates a layer that rejects each request that is not authorized.
+    /// Creates the layer.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Forwards requests on routes with the scheme `bypass` to the handler. These requests have no
-    /// authorized user.
+    /// Also forwards requests on routes with the scheme `bypass`. These requests have no authorized user.
     #[must_use]
     pub fn with_bypass_allowed(self) -> Self {
         Self { check: RequireAuthorized { bypass: WhenBypassed::Forward } }

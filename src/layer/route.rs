@@ -1,8 +1,8 @@
 //! Finds the route of a request by its path, and adds the [`Route`] to the extensions for later layers.
 //!
-//! Each route has a prefix, `/{serviceId}/{gatewayUrl}`, as in Zowe. If several prefixes match a path, the route with
-//! the longest prefix is used. So a service can have a second route for some of its paths, with another scheme or
-//! another APPLID (the application name in a PassTicket).
+//! Each route has a prefix, `/{serviceId}/{gatewayUrl}`, as in Zowe. If several prefixes match a path, the longest
+//! prefix counts. So a service can have a second route for some of its paths, with another scheme or another APPLID
+//! (the name of the application in a PassTicket).
 //!
 //! | request | response |
 //! |---|---|
@@ -76,17 +76,17 @@ pub struct RouteLayer {
 }
 
 impl RouteLayer {
-    /// Creates a layer that finds the route by the path. `routes` is a table ([`Routes`]), or a handle on a table that
-    /// can be replaced while requests run ([`SharedRoutes`]).
+    /// Creates a layer that finds the route by the path. `routes` is a table ([`Routes`]), or a table that can be
+    /// replaced while requests run ([`SharedRoutes`]).
     pub fn new(routes: impl Into<SharedRoutes>) -> Self {
         Self { check: FindRoute(Source::Table(routes.into().reader())) }
     }
 
     /// Creates a layer that uses `route` for every path. Use it if your own router has already selected the handler.
-    /// The layer still rejects a request as the table in the [module](self) says, for example a path with dot segments.
-    /// It answers 404 to a request without a path (`OPTIONS *`).
+    /// The layer still rejects requests as in the table of the [module](self), for example if the path has dot
+    /// segments. It answers 404 to a request without a path (`OPTIONS *`).
     ///
-    /// By default, a request is rejected if authentication failed, so that your handler is not called
+    /// If authentication fails, the default is to reject the request, so that your handler is not called
     /// ([D40](crate::decisions#d40)). [`Route::with_on_failure`] changes this.
     pub fn fixed(route: impl Into<Arc<Route>>) -> Self {
         Self { check: FindRoute(Source::Fixed(Route::or_reject(route.into()))) }
@@ -157,7 +157,6 @@ impl Source {
     }
 }
 
-/// The routes from which the layer selects the route of a request.
 #[derive(Clone, Copy)]
 enum Candidates<'a> {
     Table(&'a Routes),
@@ -181,8 +180,7 @@ impl<'a> Candidates<'a> {
         if route.encoded_paths() == EncodedPaths::Refuse && path.contains(['%', ';', '\\']) {
             return Err(Rejection::EncodedPath);
         }
-        // If the service decodes the path, it may see a path below the longer prefix of another route, which may have
-        // another APPLID or scheme. So the request is refused.
+        // If the service decodes the path, the result can belong to another route, with another APPLID or scheme.
         let is_longer = |decoded: String| {
             let longer = self.find_as_sent(&decoded);
             longer.is_some_and(|longer| longer.prefix().len() > route.prefix().len())
@@ -193,7 +191,7 @@ impl<'a> Candidates<'a> {
         Ok(route)
     }
 
-    /// Returns the route for the path as the client sent it, without decoding.
+    /// Returns the route for the path, without decoding it.
     fn find_as_sent(self, path: &str) -> Option<&'a Arc<Route>> {
         match self {
             Self::Table(routes) => routes.find(path),
@@ -202,8 +200,8 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Checks a request to a route with limits, or to a route that is out of service. Adds the route to the extensions even
-/// if the request is rejected, because outer layers read it.
+/// Checks a request on a route with limits, or on a route that is out of service. If the request is rejected, outer
+/// layers still need the route in the extensions.
 fn restricted<B>(route: Arc<Route>, request: &mut Request<B>) -> Result<(), Rejection> {
     let checked = match route.limits() {
         Some(limits) => limits.check(request),
@@ -217,8 +215,7 @@ fn restricted<B>(route: Arc<Route>, request: &mut Request<B>) -> Result<(), Reje
     }
 }
 
-/// Returns whether the gateway never forwards this method. Methods are case-sensitive (RFC 9110 §9.1), but some servers
-/// handle `trace` like `TRACE`.
+/// Methods are case-sensitive (RFC 9110 §9.1), but some servers handle `trace` like `TRACE`.
 fn is_never_forwarded(method: &Method) -> bool {
     matches!(*method, Method::CONNECT | Method::TRACE)
         || method.as_str().eq_ignore_ascii_case("TRACE")
@@ -293,7 +290,7 @@ mod tests {
             assert_eq!(find(check, "/svc/a").unwrap_err(), Rejection::NoRoute);
             assert_eq!(find(check, "/svc/b").unwrap().prefix(), "/svc/b");
         }
-        // The route of a request that is still running stays as it was.
+        // A running request keeps its route.
         assert_eq!(before.prefix(), "/svc/a");
         assert!(shared.current().find("/svc/b").is_some());
     }

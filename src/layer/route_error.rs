@@ -1,6 +1,4 @@
-//! The error of a route or a table of routes.
-
-/// The reason why a route or a table of routes cannot be created.
+/// Why a route or a table of routes cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {

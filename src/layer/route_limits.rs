@@ -1,5 +1,3 @@
-//! The methods, paths and sizes that a route allows.
-
 use std::sync::Arc;
 
 use http::{
@@ -18,9 +16,9 @@ const REFUSED: Description = Description::counter(
     "Requests that were refused because of the methods, paths or sizes that their route allows.",
 );
 
-/// The methods, paths and sizes that a [`Route`](super::Route) allows. [`RouteLayer`](super::RouteLayer) refuses a
-/// request outside of these limits before its credential is evaluated. Only the size of a body of unknown length is
-/// checked later, by the proxy. By default, everything is allowed.
+/// The methods, paths and sizes that a [`Route`](super::Route) allows. By default, it allows everything.
+/// [`RouteLayer`](super::RouteLayer) refuses a request outside of these limits before its credential is evaluated. If
+/// the length of a body is unknown, the proxy checks it later.
 ///
 /// | limit | answer |
 /// |---|---|
@@ -53,22 +51,21 @@ impl RouteLimits {
             methods.push(Method::HEAD);
         }
         let names: Vec<_> = methods.iter().map(Method::as_str).collect();
-        // A list of methods is a valid header value, because methods are tokens (RFC 9110 §9.1).
+        // This cannot fail, because methods are tokens (RFC 9110 §9.1).
         let allow = HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(""));
         Self { methods: Some(AllowedMethods { methods, allow }), ..self }
     }
 
-    /// Allows only these paths and all paths below them. Write paths of the gateway, which begin with the id of the
-    /// service, such as `/files/api/v1/jobs`. A path matches only at the end of a segment: `/files/api/v1/jobs` does
-    /// not allow `/files/api/v1/jobs2`. Upper and lower case matter.
+    /// Allows only these paths and the paths below them. Write paths of the gateway, which begin with the id of the
+    /// service, such as `/files/api/v1/jobs`. This does not allow `/files/api/v1/jobs2`. Upper and lower case matter.
     ///
-    /// A service may decode a path, and then see other segments than the gateway. So the gateway also decodes the path
-    /// of a request once and twice, and removes empty segments and parameters (`;x=y`). All these forms of the path
-    /// must be allowed.
+    /// A service can decode a path, and then see other segments than the gateway. So the gateway also decodes the path
+    /// of a request once and twice, and removes empty segments and parameters (`;x=y`). It refuses the request if one
+    /// of these forms of the path is not allowed.
     ///
     /// # Errors
-    /// [`LimitPathError`] if a path is empty, has a character that a path cannot contain, or may be read by servers in
-    /// different ways.
+    /// [`LimitPathError`] if a path is empty, if it has a character that a path cannot contain, or if two servers could
+    /// read it in different ways.
     pub fn with_paths(
         self,
         paths: impl IntoIterator<Item = impl AsRef<str>>,
@@ -87,16 +84,16 @@ impl RouteLimits {
         Ok(Self { paths: Some(paths.collect::<Result<_, _>>()?), ..self })
     }
 
-    /// Sets the maximum size of all headers of a request, in bytes: the names and the values, and four bytes for each
-    /// header. The headers that [`SanitizeLayer`](super::SanitizeLayer) has removed are not included.
+    /// Sets the maximum size of all headers of a request, in bytes. The size is the length of the names and values,
+    /// plus four bytes for each header. Headers that [`SanitizeLayer`](super::SanitizeLayer) has removed do not count.
     #[must_use]
     pub fn with_max_headers(self, bytes: usize) -> Self {
         Self { max_headers: Some(bytes), ..self }
     }
 
     /// Sets the maximum size of the body of a request, in bytes. [`RouteLayer`](super::RouteLayer) refuses a request
-    /// whose `Content-Length` is larger. The proxy of this crate also counts a body of unknown length while it forwards
-    /// the body. A handler of your own must count such a body itself.
+    /// whose `Content-Length` is larger. If the length is unknown, the proxy of this crate counts the bytes while it
+    /// forwards the body. A handler of your own must count them itself.
     #[must_use]
     pub fn with_max_body(self, bytes: u64) -> Self {
         Self { max_body: Some(bytes), ..self }
@@ -108,12 +105,11 @@ impl RouteLimits {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Returns the maximum size of the body of a request, in bytes.
+    /// Returns the maximum size of the body, in bytes.
     pub fn max_body(&self) -> Option<u64> {
         self.max_body
     }
 
-    /// Checks the head of a request.
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Rejection> {
         self.decide(request).inspect_err(|rejection| {
             let reason = match rejection {
@@ -171,7 +167,7 @@ impl RouteLimits {
 #[error("{0:?} cannot be a path; write segments like api/v1/jobs, without encoded characters")]
 pub struct LimitPathError(String);
 
-/// Returns whether each decoded form of a path is one of `paths`, or below one of them.
+/// Returns whether all decoded forms of a path are in `paths`, or below one of them.
 fn is_allowed(path: &str, paths: &[String]) -> bool {
     let is_in_one = |path: &str| paths.iter().any(|allowed| is_at_or_below(allowed, path));
     if !is_in_one(path) {
@@ -195,7 +191,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The reason why a request was refused.
+/// The limit because of which a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitReason {
@@ -227,7 +223,7 @@ impl Label for LimitReason {
     }
 }
 
-/// The number of requests that were refused because of [`RouteLimits`].
+/// Counts the requests that were refused because of [`RouteLimits`].
 #[derive(Debug, Default)]
 pub struct RouteLimitCounts(CounterFamily<(LimitReason,)>);
 

@@ -1,4 +1,4 @@
-//! The table of routes, which assigns paths of the gateway to services.
+//! Routes, which assign paths of the gateway to services.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -19,118 +19,113 @@ use super::{
 };
 use crate::{compatibility::Compatibility, passticket::Replay, token::ServiceId};
 
-/// Says whether the gateway forwards or rejects a request if authentication or the scheme failed
-/// ([D4](crate::decisions#d4)).
+/// What the gateway does with a request if authentication or the scheme failed ([D4](crate::decisions#d4)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// The request is forwarded without the credentials of the client. But on a route with [`ClientBasic::Forward`], a
-    /// password stays in the request. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
+    /// The gateway forwards the request without the credentials of the client. Exception: with
+    /// [`ClientBasic::Forward`], a password stays. The service and the client receive the reason in
+    /// `X-Zowe-Auth-Failure`.
     #[default]
     Forward,
-    /// The request is forwarded with the credentials that the client sent, as in the Zowe API Mediation
-    /// Layer. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
+    /// The gateway forwards the request with the credentials that the client sent, as the Zowe API Mediation Layer
+    /// does. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
     ForwardUnchanged,
     /// The gateway answers the request itself. The status is:
     ///
-    /// - 403 if the token is valid, but not for this service or this request;
+    /// - 403 if the token is valid, but not for this request;
     /// - 429 if there were too many failed logins;
-    /// - 503 if a later attempt may succeed, for example because a server did not answer;
-    /// - 401 if authentication failed for a reason that is not in this list;
-    /// - 401 if the server that makes PassTickets has refused the client's token, or needs a token that the client has
-    ///   not sent;
-    /// - 500 if the scheme failed for a reason that is not in this list.
+    /// - 503 if a later attempt can succeed, for example because a server did not answer;
+    /// - 401 if authentication failed for another reason;
+    /// - 401 if the server that makes PassTickets needs the token of the client, and there is none or the server
+    ///   refuses it;
+    /// - 500 if the scheme failed for another reason.
     Reject,
 }
 
-/// Says whether the gateway removes, checks or forwards `Authorization: Basic` of a client, on routes that authenticate
-/// requests ([D24](crate::decisions#d24)).
+/// What the gateway does with `Authorization: Basic` of a client ([D24](crate::decisions#d24)). Routes with the scheme
+/// `bypass` ignore this setting.
 ///
-/// This setting is only for passwords. If Personal Access Tokens (PATs) are on, a PAT in the place of the password is
-/// accepted with each of these values. But routes that accept only client certificates accept no PAT.
+/// This setting is only for passwords. If Personal Access Tokens (PATs) are turned on, each of these values also
+/// accepts a PAT as the password. Routes that accept only client certificates accept neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientBasic {
-    /// Passwords are ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never receives them.
+    /// The gateway ignores passwords. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never receives
+    /// them.
     #[default]
     Strip,
-    /// If the request has no token, a [`PasswordVerifier`](super::PasswordVerifier) checks the password. A token takes
-    /// precedence ([D6](crate::decisions#d6)). If the password is right, the request is authenticated. Without a
-    /// verifier, the password is ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never
-    /// receives the password.
+    /// If the request has no token ([D6](crate::decisions#d6)), a [`PasswordVerifier`](super::PasswordVerifier) checks
+    /// the password. If the password is right, the request is authenticated. Without a verifier, the gateway ignores
+    /// passwords. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never receives them.
     Verify,
-    /// The gateway does not check the password. If the request has no other valid credential, it is not authenticated.
+    /// The gateway does not check passwords. If the request has no other valid credential, it is not authenticated.
     /// With [`OnFailure::Forward`], the service then receives the password in `Authorization: Basic`, and the reason in
-    /// `X-Zowe-Auth-Failure`. But `Authorization` is removed if it contains a PAT or cannot be decoded. With
-    /// [`OnFailure::Reject`], this value has the same effect as [`Strip`](Self::Strip), because the request is not
-    /// forwarded.
+    /// `X-Zowe-Auth-Failure`. If `Authorization` contains a PAT or cannot be decoded, the gateway removes it. With
+    /// [`OnFailure::Reject`], this value has the same effect as [`Strip`](Self::Strip).
     Forward,
 }
 
-/// Says whether the gateway forwards a path that contains `%`, `;` or `\`. A service may decode such a path.
+/// Whether the gateway forwards a path that contains `%`, `;` or `\`. A service could decode such a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodedPaths {
-    /// Usually, the gateway forwards the path without decoding it. But if a service could read the path as another
-    /// path, the gateway answers 400. [`Rejection`](super::Rejection) describes these cases: `DotSegment`, `Nul` and
-    /// `AmbiguousPath`.
+    /// The gateway forwards the path without decoding it. In the cases `DotSegment`, `Nul` and `AmbiguousPath` of
+    /// [`Rejection`](super::Rejection), a service could read another path. Then the gateway answers 400.
     #[default]
     Forward,
     /// The gateway answers 400.
     Refuse,
 }
 
-/// Says whether the gateway enforces its decisions about the requests to a service.
+/// Whether the gateway enforces its decisions about requests to a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
     /// The layers enforce their decisions: an authorized request gets the headers of the scheme, and [`OnFailure`]
-    /// decides what happens after a failure. The service receives a credential of the client only if the scheme or
-    /// another setting of the route forwards this credential.
+    /// decides what happens after a failure.
     #[default]
     Enforce,
-    /// The layers authenticate and authorize each request, and prepare the headers of the scheme. They write the same
-    /// audit records as with [`Enforce`](Self::Enforce). After that, they forward the request as with the scheme
-    /// [`Bypass`](super::Bypass): with the credentials that the client sent, and without the headers of the scheme. The
-    /// layers add no header `X-Zowe-Auth-Failure`. Headers that clients must not send are removed as with
-    /// [`Enforce`](Self::Enforce).
+    /// The layers authenticate and authorize each request, prepare the headers of the scheme, and write the same audit
+    /// records as with [`Enforce`](Self::Enforce). After that, they forward the request as with the scheme
+    /// [`Bypass`](super::Bypass): with the credentials that the client sent, and without the headers of the scheme and
+    /// `X-Zowe-Auth-Failure`.
     ///
-    /// Limits of the route, the rate limit and the check of the origin are enforced in both modes.
+    /// In both modes, the layers remove headers that clients must not send, and enforce the limits of the route, the
+    /// rate limit and the check of the origin.
     ///
-    /// Behind [`SchemeLayer`](super::SchemeLayer), a request in this mode has no [`Authorized`](super::Authorized)
-    /// extension. So the handlers and layers behind `SchemeLayer` treat it as a request without a user.
+    /// Behind [`SchemeLayer`](super::SchemeLayer), a request in this mode has no user.
     Observe,
 }
 
-/// Says whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses of a
-/// service to authenticated requests ([D46](crate::decisions#d46)).
+/// Whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses to
+/// authenticated requests ([D46](crate::decisions#d46)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecurityHeaders {
-    /// If the request was authenticated, the gateway adds `X-Content-Type-Options: nosniff`, unless the service has set
-    /// this header. It also adds `Cache-Control: no-store`, unless the service has set `Cache-Control`, `Expires` or
-    /// `Pragma`. A response with the status 304 does not change. With [`Mode::Observe`], no response changes.
+    /// If the service has not set `X-Content-Type-Options`, the gateway adds `nosniff`. If the service has set none of
+    /// `Cache-Control`, `Expires` and `Pragma`, the gateway adds `Cache-Control: no-store`. A response with the status
+    /// 304 does not change. With [`Mode::Observe`], no response changes.
     #[default]
     AddMissing,
     /// The response stays as the service sent it.
     Unchanged,
 }
 
-/// The Personal Access Tokens (PATs) that the layers accept on a route. This depends on what the layers know of the
-/// request to the service.
+/// The Personal Access Tokens (PATs) that the layers accept on a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     not(all(feature = "api", feature = "proxy")),
     expect(dead_code, reason = "only the module zaas uses all of them")
 )]
 pub(crate) enum AcceptedPats {
-    /// The layers see the request to the service. A PAT is accepted if its scopes permit this request.
+    /// The layers see the request to the service. The scopes of the PAT must permit this request.
     #[default]
     ForRequest,
-    /// The layers know the service, but do not see the request to the service. A PAT is accepted if its scopes permit
-    /// all requests to the service.
+    /// The layers know the service, but do not see the request to it. The scopes of the PAT must permit all requests to
+    /// the service.
     ForWholeService,
-    /// The layers do not know the service. No PAT is accepted.
+    /// The layers do not know the service. They accept no PAT.
     Never,
 }
 
@@ -138,8 +133,8 @@ pub(crate) enum AcceptedPats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ServiceProtocol {
-    /// With TLS: HTTP/2 if the service chooses it (ALPN, RFC 7301), else HTTP/1.1. Without TLS: HTTP/1.1. The proxy
-    /// offers HTTP/2 only with `Forward::with_http2`.
+    /// With TLS: HTTP/2 if the service chooses it (ALPN, RFC 7301), else HTTP/1.1. Without TLS: HTTP/1.1. With
+    /// `Forward::with_http2`, the proxy offers HTTP/2. Without it, the proxy offers only HTTP/1.1.
     #[default]
     Auto,
     /// HTTP/1.1.
@@ -148,7 +143,7 @@ pub enum ServiceProtocol {
     H2c,
 }
 
-/// Assigns paths of the gateway to a service, and contains the scheme and the settings for requests to this service.
+/// Assigns paths of the gateway to a service, and contains the scheme and the settings for its requests.
 #[derive(Clone)]
 pub struct Route {
     service: ServiceId,
@@ -170,13 +165,13 @@ pub struct Route {
     pats: AcceptedPats,
     mode: Mode,
     observed: Option<Arc<ObservedCounts>>,
-    /// All routes of the same service that have instances, including this route. A redirect of the service may point to
-    /// a path of one of these routes. The list is empty if the route is in no table.
+    /// All routes of the same service that have instances, including this route. A redirect of the service can point to
+    /// a path of one of these routes. If the route is in no table, the list is empty.
     siblings: Arc<[Sibling]>,
 }
 
-/// A scheme, and the values that its functions returned when the route got the scheme. The functions are not called
-/// again, so all layers see the same values.
+/// A scheme, and what its functions returned when the route got the scheme. They are not called again, so all layers
+/// see the same values.
 #[derive(Clone)]
 struct RouteScheme {
     scheme: Arc<dyn Scheme>,
@@ -195,7 +190,7 @@ impl RouteScheme {
     }
 }
 
-/// An item of [`Route::siblings`]: the instances and the prefix of one route.
+/// An item of [`Route::siblings`].
 struct Sibling {
     instances: Arc<Instances>,
     prefix: String,
@@ -203,7 +198,7 @@ struct Sibling {
 
 impl Route {
     /// Creates a route from the paths `/{service}/{gateway_url}/…` to `upstream`. The service receives the headers that
-    /// `scheme` prepares. `gateway_url` may be empty. Slashes at its start and end are ignored.
+    /// `scheme` prepares. `gateway_url` can be empty, and slashes at its start and end have no effect.
     ///
     /// # Errors
     /// [`RouteError::GatewayUrl`] if `gateway_url` cannot be part of a path.
@@ -227,9 +222,9 @@ impl Route {
         Ok(Self::to(service, prefix, Some(Instances::new([instance])), scheme))
     }
 
-    /// Creates a route to your own handlers, usually for [`RouteLayer::fixed`]. The route has no upstream, so the proxy
-    /// cannot forward its requests. A Personal Access Token is accepted if its scopes permit the request to `service`.
-    /// Log messages and audit records also contain `service`.
+    /// Creates a route to your own handlers, usually for [`RouteLayer::fixed`]. The scopes of a Personal Access Token
+    /// must permit the request to `service`. Log messages and audit records also contain `service`. The route has no
+    /// upstream, so the proxy cannot forward its requests.
     ///
     /// [`RouteLayer::fixed`]: super::RouteLayer::fixed
     pub fn local(service: ServiceId) -> Self {
@@ -267,14 +262,14 @@ impl Route {
         }
     }
 
-    /// Replaces the scheme of this route by `scheme`.
+    /// Replaces the scheme.
     #[must_use]
     pub fn with_scheme(self, scheme: impl Scheme) -> Self {
         Self { scheme: RouteScheme::new(scheme), siblings: Arc::new([]), ..self }
     }
 
-    /// Replaces the upstream of this route by several instances of the service. To [replace](Instances::replace) the
-    /// instances later, pass an `Arc`, and keep a clone of it.
+    /// Replaces the upstream by several instances of the service. To [replace](Instances::replace) the instances later,
+    /// pass an `Arc`, and keep a clone of it.
     #[must_use]
     pub fn with_instances(self, instances: impl Into<Arc<Instances>>) -> Self {
         Self { instances: Some(instances.into()), siblings: Arc::new([]), ..self }
@@ -292,7 +287,7 @@ impl Route {
         Self { client_basic, ..self }
     }
 
-    /// Sets what the gateway does with a path that contains `%`, `;` or `\`.
+    /// Sets whether the gateway forwards a path that contains `%`, `;` or `\`.
     #[must_use]
     pub fn with_encoded_paths(self, encoded_paths: EncodedPaths) -> Self {
         Self { encoded_paths, ..self }
@@ -324,8 +319,8 @@ impl Route {
         Self { limits: Some(Arc::new(limits)), ..self }
     }
 
-    /// Sets how many requests each client may send to the service. All routes of a service share the counts, so all of
-    /// them should have the same limit. The limit needs a [`RateLimitLayer`](super::RateLimitLayer).
+    /// Sets how many requests each client may send to the service. A [`RateLimitLayer`](super::RateLimitLayer) enforces
+    /// this. All routes of a service share the counts, so all of them should have the same limit.
     #[must_use]
     pub fn with_rate_limit(self, rate_limit: RateLimit) -> Self {
         Self { rate_limit: Some(rate_limit), ..self }
@@ -337,15 +332,15 @@ impl Route {
         Self { protocol, ..self }
     }
 
-    /// Sets the compatibility profile of this route. The profile decides some of the gateway's responses, and the text
+    /// Sets the compatibility profile. On a route, it decides about some responses of the gateway, and about the text
     /// in `X-Zowe-Auth-Failure`.
     #[must_use]
     pub fn with_compatibility(self, compatibility: Compatibility) -> Self {
         Self { compatibility, ..self }
     }
 
-    /// Sets whether the layers enforce their decisions about requests on this route. [`Mode::Observe`] overrides
-    /// [`OnFailure`]: a request is forwarded even if authentication or the scheme fails.
+    /// Sets whether the layers enforce their decisions. With [`Mode::Observe`], the layers ignore [`OnFailure`], and
+    /// forward a request even if authentication or the scheme fails.
     #[must_use]
     pub fn with_mode(self, mode: Mode) -> Self {
         Self { mode, ..self }
@@ -357,13 +352,11 @@ impl Route {
         Self { observed: Some(counts), ..self }
     }
 
-    /// Sets which Personal Access Tokens are accepted.
     #[cfg(all(feature = "api", feature = "proxy"))]
     pub(crate) fn with_accepted_pats(self, pats: AcceptedPats) -> Self {
         Self { pats, ..self }
     }
 
-    /// Returns which Personal Access Tokens are accepted.
     pub(super) fn accepted_pats(&self) -> AcceptedPats {
         self.pats
     }
@@ -376,12 +369,12 @@ impl Route {
         }
     }
 
-    /// Returns the id of the service. The scopes of Personal Access Tokens contain ids of services.
+    /// Returns the id of the service.
     pub fn service(&self) -> &ServiceId {
         &self.service
     }
 
-    /// Returns the prefix of the paths of this route: `/{serviceId}/{gatewayUrl}`.
+    /// Returns the prefix of the paths: `/{serviceId}/{gatewayUrl}`.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -401,32 +394,31 @@ impl Route {
         &*self.scheme.scheme
     }
 
-    /// Returns whether the route has the scheme `bypass`. On such a route, the layers evaluate no credential. The
-    /// request is forwarded with the credentials that the client sent, unless the route [removes
+    /// Returns whether the route has the scheme `bypass`. On such a route, the layers evaluate no credential. They
+    /// forward the request with the credentials that the client sent, unless the route [removes
     /// them](Self::removes_credentials).
     pub fn is_bypass(&self) -> bool {
         self.scheme.is_bypass
     }
 
-    /// Returns which credentials of a client are evaluated on this route ([`Scheme::accepts`](super::Scheme::accepts)).
+    /// Returns which credentials the layers evaluate ([`Scheme::accepts`](super::Scheme::accepts)).
     pub fn accepts(&self) -> Accepts {
         self.scheme.accepts
     }
 
-    /// Returns the rules by which the person of a token gets a technical user
-    /// ([`Scheme::technical_users`](super::Scheme::technical_users)).
+    /// Returns the rules for technical users ([`Scheme::technical_users`](super::Scheme::technical_users)).
     pub fn technical_users(&self) -> Option<&TechnicalUsers> {
         self.scheme.technical_users.as_deref()
     }
 
-    /// Says whether the service accepts the headers of the scheme in more than one request
+    /// Returns whether the service accepts the headers of the scheme in more than one request
     /// ([`Scheme::replay`](super::Scheme::replay)).
     pub fn replay(&self) -> Replay {
         self.scheme.replay
     }
 
-    /// Says whether the gateway forwards or rejects a request if authentication or the scheme failed. With
-    /// [`Mode::Observe`], this is [`OnFailure::ForwardUnchanged`].
+    /// Returns what the gateway does with a request if authentication or the scheme failed. With [`Mode::Observe`],
+    /// this is always [`OnFailure::ForwardUnchanged`].
     pub fn on_failure(&self) -> OnFailure {
         match self.mode {
             Mode::Enforce => self.on_failure.unwrap_or_default(),
@@ -434,7 +426,7 @@ impl Route {
         }
     }
 
-    /// Says whether the layers enforce their decisions about requests on this route.
+    /// Returns whether the layers enforce their decisions.
     pub fn mode(&self) -> Mode {
         self.mode
     }
@@ -443,7 +435,6 @@ impl Route {
         self.mode == Mode::Observe
     }
 
-    /// Counts a request in [`Mode::Observe`].
     pub(super) fn count_observed(&self, decision: ObservedDecision) {
         if let Some(counts) = &self.observed {
             counts.count(decision);
@@ -455,7 +446,7 @@ impl Route {
         self.client_basic
     }
 
-    /// Returns what the gateway does with a path that contains `%`, `;` or `\`.
+    /// Returns whether the gateway forwards a path that contains `%`, `;` or `\`.
     pub fn encoded_paths(&self) -> EncodedPaths {
         self.encoded_paths
     }
@@ -491,21 +482,20 @@ impl Route {
         self.protocol
     }
 
-    /// Returns the compatibility profile of this route.
+    /// Returns the compatibility profile.
     pub fn compatibility(&self) -> Compatibility {
         self.compatibility
     }
 
     /// Converts the `Location` of a response of the first instance into a `Location` for the client of the gateway. The
     /// result has no scheme and no host, so the client stays on the address that it requested (RFC 9110 §10.2.2). If
-    /// `location` is a URL with the address of the instance, but its path is already a path of the gateway, this path
-    /// stays unchanged.
+    /// `location` is a URL with the address of the instance and a path of the gateway, the result is this path.
     ///
     /// Returns `None` in these cases:
     ///
     /// - `location` points to another server.
     /// - `location` is relative to the path of the request.
-    /// - `location` is a path of the gateway, without scheme and host.
+    /// - `location` is already a path of the gateway, without scheme and host.
     /// - No route leads to `location`.
     /// - This route has no instance.
     pub fn northbound_location(&self, location: &str) -> Option<String> {
@@ -513,8 +503,8 @@ impl Route {
             .and_then(|it| String::from_utf8(it).ok())
     }
 
-    /// Does the same as [`northbound_location`](Self::northbound_location) for a header value of the instance at
-    /// `upstream`. The value may contain bytes that are not ASCII.
+    /// Does the same as [`northbound_location`](Self::northbound_location) for the instance at `upstream`. `location`
+    /// can contain bytes that are not ASCII.
     pub(crate) fn northbound_location_bytes(
         &self,
         upstream: &Upstream,
@@ -542,7 +532,7 @@ impl Route {
             path.push(b'/');
         }
         path.extend_from_slice(rest);
-        // A client reads the text after `//` at the beginning as a host, so such a path is not converted.
+        // If a path begins with `//`, a client reads the text after it as a host.
         if path.starts_with(b"//") {
             return None;
         }
@@ -552,17 +542,17 @@ impl Route {
         self.northbound_path_bytes(upstream, &path)
     }
 
-    /// Converts an absolute path of the first instance into a path of the gateway. The path may end with a query and a
-    /// fragment. Returns `None` if no route leads to the path, or if this route has no instance. Also returns `None` if
-    /// the path begins with the prefix of a route of this service. Such a path is already a path of the gateway: some
-    /// services build their paths from `X-Forwarded-Prefix`.
+    /// Converts an absolute path of the first instance into a path of the gateway. A query and a fragment stay. Returns
+    /// `None` if no route leads to the path, or if this route has no instance. Also returns `None` if the path begins
+    /// with the prefix of a route of this service: it is then already a path of the gateway, because some services make
+    /// their paths from `X-Forwarded-Prefix`.
     pub fn northbound_path(&self, path: &str) -> Option<String> {
         self.northbound_path_bytes(&self.upstream()?, path.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())
     }
 
-    /// Does the same as [`northbound_path`](Self::northbound_path) for the instance at `upstream`, and for bytes that
-    /// may not be ASCII.
+    /// Does the same as [`northbound_path`](Self::northbound_path) for the instance at `upstream`. `path` can contain
+    /// bytes that are not ASCII.
     pub(crate) fn northbound_path_bytes(
         &self,
         upstream: &Upstream,
@@ -581,20 +571,17 @@ impl Route {
         let (base_path, prefix) = siblings
             .chain(own)
             .filter(|(base_path, _)| is_below(base_path, path))
-            // If several base paths are equally long, `max_by_key` returns the last one. This route is the last item,
-            // so it is preferred.
+            // If several base paths have the same length, `max_by_key` returns the last one, which is this route.
             .max_by_key(|(base_path, _)| base_path.len())?;
         Some([prefix.as_bytes(), &path[base_path.len()..]].concat())
     }
 
-    /// Returns whether `path` begins with the prefix of a route of this service.
     fn is_of_gateway(&self, path: &[u8]) -> bool {
         is_below(&self.prefix, path) || self.siblings.iter().any(|s| is_below(&s.prefix, path))
     }
 
     /// Returns the path and query for the request to the first instance. The base path of the upstream replaces the
-    /// prefix of the route; the rest stays unchanged. If the path does not begin with the prefix, the whole path is
-    /// appended to the base path.
+    /// prefix of the route. If the path does not begin with the prefix, the whole path is appended to the base path.
     pub fn southbound_path(&self, uri: &Uri) -> String {
         let upstream = self.upstream();
         self.southbound_path_below(upstream.as_ref().map_or("", Upstream::base_path), uri)
@@ -618,8 +605,8 @@ impl Route {
         path
     }
 
-    /// Returns the part of a path after the prefix of this route: an empty text, or a text that begins with a slash.
-    /// Returns `None` if the path does not begin with the prefix, which is possible only on a route of
+    /// Returns the part of a path after the prefix: an empty text, or a text that begins with a slash. Returns `None`
+    /// if the path does not begin with the prefix. This is possible only with
     /// [`RouteLayer::fixed`](super::RouteLayer::fixed).
     pub(super) fn path_after_prefix<'a>(&self, path: &'a str) -> Option<&'a str> {
         self.covers(path).then(|| &path[self.prefix.len()..])
@@ -630,10 +617,10 @@ impl Route {
     }
 }
 
-/// These functions make the routes of a service that was found in a registry, from other routes.
+/// Functions for services of a registry.
 impl Route {
-    /// Returns a copy of this route with other paths and another upstream: requests to `/{service}/{gateway_url}/…` go
-    /// to `upstream`. The scheme and the settings stay the same.
+    /// Returns a copy of this route for the paths `/{service}/{gateway_url}/…`, to `upstream`. The scheme and the
+    /// settings stay the same.
     ///
     /// # Errors
     /// The errors of [`new`](Self::new).
@@ -647,21 +634,20 @@ impl Route {
         })
     }
 
-    /// Sets that no instance of the service can serve requests now. [`RouteLayer`](super::RouteLayer) then answers 503.
-    /// A service whose last instance is down keeps its routes, so that its clients get 503 and not 404.
+    /// Makes [`RouteLayer`](super::RouteLayer) answer 503, because no instance of the service can answer requests now.
+    /// Without the route, the client would get 404.
     #[must_use]
     pub fn out_of_service(self) -> Self {
         Self { is_out_of_service: true, ..self }
     }
 
-    /// Returns whether no instance of the service can serve requests now.
+    /// Returns whether [`out_of_service`](Self::out_of_service) was called.
     pub fn is_out_of_service(&self) -> bool {
         self.is_out_of_service
     }
 
-    /// Sets that the service receives no credential of a client if the scheme of the route is
-    /// [`Bypass`](super::Bypass). No credential is evaluated in this case. With another scheme, this setting has no
-    /// effect: there, [`OnFailure`] and [`Mode`] decide which credentials the service receives.
+    /// If the scheme of the route is [`Bypass`](super::Bypass), makes the gateway remove all credentials of the client,
+    /// without evaluating them. With another scheme, this setting has no effect.
     #[must_use]
     pub fn without_credentials(self) -> Self {
         Self { removes_credentials: true, ..self }
@@ -673,8 +659,7 @@ impl Route {
     }
 }
 
-/// Returns whether `path` begins with `prefix`, and the prefix ends at the end of a segment. `path` may end with a
-/// query and a fragment.
+/// Returns whether `path` begins with all segments of `prefix`. `path` can end with a query and a fragment.
 fn is_below(prefix: &str, path: &[u8]) -> bool {
     path.strip_prefix(prefix.as_bytes())
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')))
@@ -686,14 +671,14 @@ impl fmt::Debug for Route {
             .field("service", &self.service)
             .field("prefix", &self.prefix)
             .field("instances", &self.instances)
-            // The output shows only the name of the scheme, because a scheme may contain a secret.
+            // A scheme can contain a secret, so only its name is shown.
             .field("scheme", &self.scheme().name())
             .field("on_failure", &self.on_failure())
             .finish()
     }
 }
 
-/// The scheme of [`Route::local`]. `prepare` always fails, because such a route has no upstream.
+/// The scheme of [`Route::local`]. `prepare` always fails.
 struct Local;
 
 impl Scheme for Local {
@@ -713,12 +698,12 @@ impl Scheme for Local {
     }
 }
 
-/// The routes of all services.
+/// A table of the routes of all services.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     /// The routes of each service id, longest prefix first.
-    // This hash function is fast, but an attacker who can choose the keys of a map can cause collisions. That is no
-    // danger here, because clients cannot choose the keys of this map.
+    // With this fast hash function, an attacker who chooses the keys of a map can cause collisions. Clients cannot
+    // choose the keys of this map.
     by_service: HashMap<ServiceIdText, Vec<Arc<Route>>, RandomState>,
 }
 
@@ -777,7 +762,6 @@ mod tests {
         Route::new(ServiceId::new(service).unwrap(), gateway_url, upstream, scheme).unwrap()
     }
 
-    /// A scheme that the test recognizes by its name.
     struct Named(&'static str);
 
     impl Scheme for Named {
@@ -899,17 +883,17 @@ mod tests {
             ("/svc/api/v1", "https://a.example:8443/base/ui/x", Some("/svc/ui/x")),
             ("/svc/api/v1", "/base/api/x", Some("/svc/api/v1/x")),
             ("/svc/api/v1", "/base/api?x", Some("/svc/api/v1?x")),
-            // These locations do not belong to the instance that answered.
+            // The locations do not belong to the instance that answered.
             ("/svc/api/v1", "https://a.example/base/api/x", None),
             ("/svc/api/v1", "https://u@a.example:8443/base/api/x", None),
             ("/svc/api/v1", "https://b.example/base/other/x", None),
             ("/svc/api/v1", "/base/other/x", None),
             ("/svc/api/v1", "https://a.example.evil:8443/base/api/x", None),
-            // These paths of the instance have no route.
+            // The paths of the instance have no route.
             ("/svc/api/v1", "https://a.example:8443/else", None),
             ("/svc/api/v1", "/base/apis", None),
             ("/svc/api/v1", "/", None),
-            // These paths are already paths of the gateway. If the URL names the instance, the gateway removes scheme,
+            // The paths are already paths of the gateway. If the URL names the instance, the gateway removes scheme,
             // host and port. A URL of another server does not change.
             ("/svc/api/v1", "/svc/ui/x", None),
             ("/svc/api/v1", "https://a.example:8443/svc/api/v1/x?y#z", Some("/svc/api/v1/x?y#z")),
@@ -917,7 +901,7 @@ mod tests {
             ("/svc/api/v1", "http://a.example:8443/svc/ui?x", Some("/svc/ui?x")),
             ("/svc/api/v1", "https://a.example:8443//svc/ui/x", None),
             ("/svc/api/v1", "https://other.example/svc/ui/x", None),
-            // These paths have the prefix of another service. They count as paths of the instance, not of the gateway.
+            // The paths have the prefix of another service. They count as paths of the instance.
             ("/svc/api/v1", "https://a.example:8443/root/api/x", None),
             ("/root/api", "/svc/api/v1/x", Some("/root/api/svc/api/v1/x")),
             ("/svc/api/v1", "/base/api/\u{e9}?\u{e9}", Some("/svc/api/v1/\u{e9}?\u{e9}")),

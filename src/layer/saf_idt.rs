@@ -30,27 +30,27 @@ use crate::{
 
 static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
 
-/// A token without the claim `exp` is treated as valid for this time.
+/// If a token has no claim `exp`, the scheme treats it as valid for this time.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
 
-/// The longest time for which a token is treated as valid, even if its claim `exp` is later.
+/// Even if the claim `exp` is later, the scheme does not treat a token as valid for longer than this.
 const MAX_LIFETIME: Duration = Duration::from_secs(8 * 60 * 60);
 
-/// The maximum length of a token, in bytes. This maximum limits the memory for the tokens that the scheme keeps.
+/// The maximum length of a token, in bytes. It limits the memory of the scheme.
 const MAX_TOKEN: usize = 8 * 1024;
 
 /// The scheme `safIdt`: the service receives a SAF identity token in the header `X-SAF-Token`. SAF, the z/OS interface
-/// to the security product, makes such a token for a user and an application.
+/// to the security product, makes these tokens. Each is for one user and one application.
 ///
-/// The scheme makes a PassTicket (a one-time password of z/OS) for the APPLID (application name) of the service. It
-/// sends the PassTicket to ZSS (Zowe System Services, a server on z/OS), and ZSS answers with the token
-/// (`docs/reference/zowe-site.md#schemes`). The scheme keeps the tokens of at most 5,000 users. It keeps each
-/// token until a minute before the token expires, but for less than 8 hours, or until the user logs out. For each user,
-/// it sends one request at a time.
+/// The scheme makes a PassTicket (a one-time password of z/OS) for the APPLID (the name of the application) of the
+/// service. It sends the PassTicket to ZSS (Zowe System Services, a server on z/OS), and ZSS answers with the token
+/// (`docs/reference/zowe-site.md#schemes`). For each user, it sends one request at a time.
 ///
-/// If ZSS refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAG150E`. The scheme then sends no
-/// PassTicket of this user for a minute, because the security product counts refused PassTickets as wrong passwords.
-/// Clones share the tokens.
+/// The scheme keeps the tokens of at most 5,000 users. It keeps a token for less than 8 hours. It removes the token a
+/// minute before the token expires, and when the user logs out. Clones share the tokens.
+///
+/// If ZSS refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAG150E`. For a minute, the scheme then
+/// sends no PassTicket of this user, because the security product counts refused PassTickets as wrong passwords.
 ///
 /// ```no_run
 /// use hyper_util::client::legacy::connect::HttpConnector;
@@ -78,14 +78,14 @@ struct Shared<C, G> {
 }
 
 impl<C: Connect, G: PassTicketGenerator> SafIdtScheme<C, G> {
-    /// Creates a scheme that requests tokens from ZSS, with PassTickets of `tickets` for `applid`. `address` is the URL
-    /// of the endpoint, such as `https://zss.example:7557/saf/authenticate`.
+    /// Creates a scheme that requests tokens from ZSS at `address`, such as
+    /// `https://zss.example:7557/saf/authenticate`. It sends PassTickets of `tickets` for `applid`.
     pub fn new(client: Client<C>, address: Address, tickets: G, applid: Applid) -> Self {
         Self(Arc::new(Shared { client, address, tokens: TicketExchange::new(tickets, applid) }))
     }
 
-    /// Asks `breaker` before each PassTicket. After ZSS has refused PassTickets of a user, the breaker pauses the
-    /// PassTickets of this user, as the documentation of [`ticket_breaker`](crate::ticket_breaker) says.
+    /// Asks `breaker` before each PassTicket. After ZSS has refused PassTickets of a user, the breaker permits no
+    /// PassTickets of this user for some time ([`ticket_breaker`](crate::ticket_breaker)).
     #[must_use]
     pub fn with_breaker(self, breaker: &TicketBreaker) -> Self {
         self.0.tokens.set_breaker(breaker, "safIdt");
@@ -129,7 +129,7 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for SafIdtScheme<C, G> {
         })
     }
 
-    /// Returns no headers, because earlier layers already remove `X-SAF-Token`.
+    /// Earlier layers already remove `X-SAF-Token`.
     fn reserved_headers(&self) -> &[HeaderName] {
         &[]
     }
@@ -166,8 +166,7 @@ fn headers(token: Result<Option<Arc<UserToken>>, Failure>) -> Result<SchemeHeade
 }
 
 impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
-    /// Requests a token from ZSS. Returns the token and the time at which it expires, or `None` if ZSS refuses the
-    /// PassTicket.
+    /// Requests a token from ZSS. Returns the token and when it expires, or `None` if ZSS refuses the PassTicket.
     async fn ask(
         &self,
         user: &UserId,
@@ -175,8 +174,7 @@ impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
     ) -> Result<Option<(UserToken, Timestamp)>, Failure> {
         let request = request(&self.address, user, &ticket, &self.tokens.applid());
         let decided = match request {
-            // A PassTicket is sent only once, because the security product would count a second use as a wrong
-            // password.
+            // The security product counts the second use of a PassTicket as a wrong password.
             Ok(request) => {
                 self.client.call_once(request).await.and_then(|reply| decide(&reply, user))
             }
@@ -221,20 +219,18 @@ fn request(
     Ok(request)
 }
 
-/// A token that ZSS has issued.
 struct Issued {
     token: UserToken,
     expires_at: Option<Timestamp>,
 }
 
-/// Returns the time until which the scheme treats a token as valid. `expires_at` is the claim `exp` of the token, if it
-/// has one.
+/// Returns the time until which the scheme treats a token as valid. `expires_at` is its claim `exp`.
 fn used_until(expires_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
     let expires_at = expires_at.unwrap_or_else(|| now.plus(LIFETIME));
     expires_at.min(now.plus(MAX_LIFETIME))
 }
 
-/// Returns the token of `user` in a response. `None` if ZSS refuses the PassTicket.
+/// Reads the response of ZSS. Returns `None` if ZSS refuses the PassTicket.
 fn decide(reply: &Reply, user: &UserId) -> Result<Option<Issued>, RemoteError> {
     #[derive(Deserialize)]
     struct Body {
@@ -258,12 +254,12 @@ fn decide(reply: &Reply, user: &UserId) -> Result<Option<Issued>, RemoteError> {
     }
 }
 
-/// Returns the claim `exp` of a token, if the token is a JWT. The signature is not verified, because ZSS itself has
-/// sent the token.
+/// Returns the claim `exp`, if the token is a JWT. Does not verify the signature, because ZSS itself has sent the
+/// token.
 ///
 /// # Errors
-/// The reason why the token cannot be used: the claim `sub` is not the user, or the claims cannot be read. With such a
-/// token, the service could act for another user than the audit log names.
+/// Why the token cannot be used: the claim `sub` is not the user, or the claims cannot be read. With such a token, the
+/// service could act for a user who is not in the audit log.
 fn expiry(token: &UserToken, user: &UserId) -> Result<Option<Timestamp>, &'static str> {
     #[derive(Deserialize)]
     struct Claims {
@@ -276,7 +272,7 @@ fn expiry(token: &UserToken, user: &UserId) -> Result<Option<Timestamp>, &'stati
     let Some(payload) = payload.map(Zeroizing::new) else { return Ok(None) };
     let Claims { sub, exp } = match serde_json::from_slice(&payload) {
         Ok(claims) => claims,
-        // The claims are JSON, but do not show whose token it is. For example, there are two claims `sub`.
+        // The claims are JSON, but cannot be read. For example, there are two claims `sub`.
         Err(error) if error.is_data() => return Err("the claims of the token cannot be read"),
         Err(_) => return Ok(None),
     };

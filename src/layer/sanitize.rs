@@ -5,16 +5,15 @@
 //!
 //! 1. Hop-by-hop headers, including the headers that a `Connection` header names.
 //! 2. The headers of the table in `docs/reference/request-headers.md`, such as `X-Zowe-Auth-Failure`, `X-Certificate-*`
-//!    and `X-Remote-User`. A service may trust these headers. Other spellings of their names, such as
-//!    `X_Certificate_…`, are also removed, because some servers accept them. [`SanitizeLayer::with_service_headers`]
-//!    changes the table for one service.
-//! 3. The headers that are passed to [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
+//!    and `X-Remote-User`, because services can trust them. Also other spellings of their names, such as
+//!    `X_Certificate_…`, because some servers accept them. [`SanitizeLayer::with_service_headers`] changes the table
+//!    for one service.
+//! 3. The headers of [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
 //!
-//! The layer answers 403 to some requests that a browser sends on behalf of a page of another origin. [`OriginPolicy`]
-//! describes these requests. Later layers cannot make this decision, because this layer removes `Origin`.
+//! If a page of another origin makes a browser send a request, the layer answers 403 in some cases. [`OriginPolicy`]
+//! describes them. Later layers cannot make this decision, because this layer removes `Origin`.
 //!
-//! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks these headers as sensitive, so that `Debug`
-//! does not show their values.
+//! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`, and marks them as sensitive.
 //!
 //! Put this layer before [`RouteLayer`](super::RouteLayer). If it comes after `RouteLayer` or
 //! [`AuthenticateLayer`](super::AuthenticateLayer), it answers 500. [`CorsLayer`](super::CorsLayer) and
@@ -71,7 +70,6 @@ use crate::{
     token::ServiceId,
 };
 
-/// Headers that are kept and marked as sensitive.
 static SENSITIVE: [&HeaderName; 3] = [&AUTHORIZATION, &COOKIE, &PRIVATE_TOKEN];
 
 /// The layer. See the [module](self).
@@ -86,14 +84,14 @@ impl SanitizeLayer {
         Self::default()
     }
 
-    /// Removes the headers with these names, in addition to the headers of the table.
+    /// Also removes the headers with these names.
     #[must_use]
     pub fn with_headers(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
         self.rules().headers.add(headers);
         self
     }
 
-    /// Sets the policy that decides which requests of web pages of other origins are refused.
+    /// Sets the policy about requests of web pages of other origins.
     #[must_use]
     pub fn with_origin_policy(mut self, policy: OriginPolicy) -> Self {
         self.rules().origins = policy;
@@ -104,8 +102,7 @@ impl SanitizeLayer {
         Arc::make_mut(&mut self.check.rules)
     }
 
-    /// Changes the table for requests to `service`. These are the requests whose path begins with `/` and the id of the
-    /// service.
+    /// Changes the table for requests to `service`. The first segment of their path is the id of the service.
     #[must_use]
     pub fn with_service_headers(mut self, service: ServiceId, headers: RequestHeaders) -> Self {
         self.rules().headers.set(service, headers);
@@ -159,16 +156,15 @@ impl Check for Sanitize {
     }
 }
 
-/// The features that a client has asked for in hop-by-hop headers, which are removed.
+/// What the removed hop-by-hop headers asked for.
 struct Asked {
     /// The upgrade to WebSocket.
     websocket: bool,
     trailers: Option<AnnouncedTrailers>,
 }
 
-/// The names of the trailers that a request announces (RFC 9110 §6.6.2), without credentials and without the names of
-/// headers that this layer removes. Trailers with other names are not forwarded, because a service may merge trailers
-/// into the headers.
+/// The names of the trailers that a request announces (RFC 9110 §6.6.2), except credentials and headers that this layer
+/// removes. The proxy forwards only these trailers, because a service can merge trailers into the headers.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only `Forward` reads it"))]
 pub(crate) struct AnnouncedTrailers(pub(crate) Arc<[HeaderName]>);
@@ -186,10 +182,8 @@ fn announced_trailers(
     AnnouncedTrailers(names.filter(is_permitted).collect())
 }
 
-/// Removes headers. Returns the features that the removed headers asked for.
 fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) -> Asked {
     let mut hop_by_hop = HopByHop::default();
-    // For most requests, the list stays empty and allocates nothing.
     let mut reserved = Vec::new();
     for (name, value) in headers.iter_mut() {
         hop_by_hop.see(name, value);

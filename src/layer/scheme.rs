@@ -1,20 +1,21 @@
-//! Runs the [`Scheme`](super::Scheme) of the route, which prepares the headers that the service receives in place of
-//! the client's credential.
+//! Runs the [`Scheme`](super::Scheme) of the route. It prepares the headers that the service receives in place of the
+//! credential of the client.
 //!
-//! 1. An [`Authorized`] request gets the headers of the scheme, unless the mode of the route is
+//! 1. An [`Authorized`] request gets the headers of the scheme. Exception: the route has
 //!    [`Mode::Observe`](super::Mode::Observe). For example, [`PassTicketScheme`](super::PassTicketScheme) sets
 //!    `Authorization: Basic base64(user:ticket)`.
-//! 2. For each call of a scheme, the layer writes one record to the audit log, with the event that
-//!    [`Scheme::event`](super::Scheme::event) returns. If the scheme fails, the layer also logs the reason.
-//! 3. If authentication, authorization or the scheme failed, and the route forwards failures, the layer adds the header
-//!    `X-Zowe-Auth-Failure` to the request and to the response. It does not add this header with `Mode::Observe`.
-//! 4. A forwarded request has the extension [`ReadyToForward`]. The proxy of this crate does not forward a
-//!    request without this extension, except on a route with the scheme [`Bypass`](super::Bypass).
+//! 2. For each call of a scheme, the layer writes one record to the audit log, with the event of
+//!    [`Scheme::event`](super::Scheme::event). If the scheme fails, the layer also logs the reason.
+//! 3. If the route forwards a request although authentication, authorization or the scheme failed, the layer adds the
+//!    header `X-Zowe-Auth-Failure` to the request and to the response. With `Mode::Observe`, it does not add this
+//!    header.
+//! 4. A forwarded request has the extension [`ReadyToForward`]. The proxy of this crate needs this extension, except on
+//!    a route with the scheme [`Bypass`](super::Bypass).
 //!
 //! This layer needs [`RouteLayer`](super::RouteLayer), [`AuthenticateLayer`](super::AuthenticateLayer) and
-//! [`ScopeLayer`](super::ScopeLayer) before it. If one of them is missing, the layer answers 500 and does not forward
-//! the request. But a request whose authentication failed does not need `ScopeLayer`. On a route with the scheme
-//! `bypass`, the layer needs only `RouteLayer`.
+//! [`ScopeLayer`](super::ScopeLayer) before it. If one of them is missing, the layer answers 500. Exceptions: a request
+//! whose authentication failed does not need `ScopeLayer`, and a route with the scheme `bypass` needs only
+//! `RouteLayer`.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -110,11 +111,11 @@ use crate::{
     passticket::UserId,
 };
 
-/// Shows that a request may be forwarded to the service of its route. A request has this extension in three cases:
+/// Shows that a request may be forwarded to the service of its route, for one of three reasons:
 ///
 /// - The scheme has prepared the request.
-/// - The header `X-Zowe-Auth-Failure` of the request contains the reason of a failure.
-/// - The mode of the route is [`Mode::Observe`](super::Mode::Observe).
+/// - Authentication, authorization or the scheme failed, and the request contains `X-Zowe-Auth-Failure`.
+/// - The route has [`Mode::Observe`](super::Mode::Observe).
 ///
 /// Only [`SchemeLayer`] creates this type. Requests on a route with the scheme [`Bypass`](super::Bypass) do
 /// not have this extension.
@@ -132,7 +133,7 @@ enum Ready {
     Failed {
         route: Arc<Route>,
         credential: CredentialKind,
-        /// `None` if the mode of the route is observe.
+        /// `None` with [`Mode::Observe`](super::Mode::Observe).
         reason: Option<ReasonCode>,
     },
 }
@@ -155,8 +156,8 @@ impl ReadyToForward {
         }
     }
 
-    /// Returns the user with the proof of the user's identity, or the kind of the credential and the reason of the
-    /// failure. If the mode of the route is observe, there is no reason.
+    /// Returns the authorization, or the kind of the credential and the reason of the failure. With
+    /// [`Mode::Observe`](super::Mode::Observe), there is no reason.
     pub(super) fn result(&self) -> Result<&Authorized, (CredentialKind, Option<ReasonCode>)> {
         match &self.0 {
             Ready::Prepared { authorized, .. } => Ok(authorized),
@@ -164,7 +165,7 @@ impl ReadyToForward {
         }
     }
 
-    /// Returns the user with the proof of the user's identity. `None` in the same cases as for [`user`](Self::user).
+    /// Returns `None` in the same cases as [`user`](Self::user).
     #[cfg(feature = "proxy")]
     pub(crate) fn authorized(&self) -> Option<&Authorized> {
         match &self.0 {
@@ -173,8 +174,8 @@ impl ReadyToForward {
         }
     }
 
-    /// Returns the PassTicket of the request, if a [`TicketBreaker`](crate::ticket_breaker::TicketBreaker) watches the
-    /// answer.
+    /// If a [`TicketBreaker`](crate::ticket_breaker::TicketBreaker) watches the answer, returns the PassTicket of the
+    /// request.
     #[cfg(feature = "proxy")]
     pub(crate) fn sent(&self) -> Option<&Sent> {
         match &self.0 {
@@ -183,7 +184,7 @@ impl ReadyToForward {
         }
     }
 
-    /// Replaces the PassTicket of the request, because the proxy sends the request again with a new PassTicket.
+    /// The proxy sends the request again with the PassTicket `new`.
     #[cfg(feature = "proxy")]
     pub(crate) fn set_sent(&mut self, new: Option<Sent>) {
         if let Ready::Prepared { sent, .. } = &mut self.0 {
@@ -191,12 +192,12 @@ impl ReadyToForward {
         }
     }
 
-    /// Calls the scheme again ([`Scheme::prepare_again`](super::Scheme::prepare_again)), because a proxy must send the
-    /// request a second time. Writes a record to the audit log. `method`, `uri` and `extensions` must be the values of
-    /// the request that the client sent.
+    /// Calls [`Scheme::prepare_again`](super::Scheme::prepare_again), because a proxy must send the request a second
+    /// time. Writes a record to the audit log. `method`, `uri` and `extensions` must be those of the request of the
+    /// client.
     ///
-    /// The result is `None` if the scheme has not prepared the request, or if it cannot make new headers. The request
-    /// may then be sent again only if the service accepts the same headers twice ([`Route::replay`]).
+    /// Returns `None` if the scheme has not prepared the request, or if it cannot make new headers. Then the proxy may
+    /// send the request again only if the service accepts the same headers twice ([`Route::replay`]).
     #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only the proxy sends again"))]
     pub(crate) fn prepare_again(
         &self,
@@ -206,8 +207,8 @@ impl ReadyToForward {
     ) -> Option<SchemeFuture> {
         let Ready::Prepared { authorized, audit, .. } = self.0.clone() else { return None };
         let route = authorized.route();
-        // The service will not answer the request with the first ticket. Without this call, the first ticket would
-        // block the second ticket for some seconds.
+        // The service does not answer the first ticket. Without this call, the first ticket would block the second one
+        // for some seconds.
         #[cfg(feature = "proxy")]
         if let Some(sent) = self.sent() {
             sent.set_unanswered();
@@ -235,7 +236,7 @@ pub struct SchemeLayer {
 }
 
 impl SchemeLayer {
-    /// Creates the layer, which reads its settings from the route of each request.
+    /// Creates the layer.
     pub fn new() -> Self {
         Self::default()
     }
@@ -299,7 +300,7 @@ where
     }
 }
 
-/// Waits for the result of a scheme that calls another server.
+/// A call of a scheme that waits for another server.
 #[allow(missing_debug_implementations, reason = "holds a future of the scheme")]
 pub struct Preparing {
     state: State,
@@ -328,7 +329,6 @@ impl<ReqBody> PollDecision<ReqBody> for Preparing {
     }
 }
 
-/// Applies the result of a scheme, and writes the audit record.
 fn finish<B>(
     request: &mut Request<B>,
     mut authorized: Authorized,
@@ -341,7 +341,7 @@ fn finish<B>(
     });
     match prepared {
         Ok(_) if authorized.route().is_observed() => {
-            // The headers of the scheme are dropped, and their PassTicket is never used.
+            // The headers of the scheme are never used.
             let route = authorized.route().clone();
             request.extensions_mut().insert(authorized.proof().kind());
             authorized.into_authenticated().restore(request.headers_mut());
@@ -369,7 +369,7 @@ fn finish<B>(
         }
         Err(failure) => {
             let route = authorized.route().clone();
-            // In the mode observe, the failure has no effect, so it is not an error.
+            // In the mode observe, the failure has no effect.
             if !route.is_observed() {
                 log_failure(&failure, &authorized, request.extensions());
             }
@@ -381,8 +381,8 @@ fn finish<B>(
 }
 
 fn log_failure(failure: &Failure, authorized: &Authorized, extensions: &Extensions) {
-    // The log line must contain the user, the APPLID, the service and the return codes (docs/decisions.md#d5). If no
-    // PassTicket could be generated, `failure` contains the APPLID and the return codes.
+    // The log line must contain the user, the APPLID, the service and the return codes (docs/decisions.md#d5).
+    // `failure` contains the APPLID and the return codes, if the scheme makes PassTickets.
     let (route, user) = (authorized.route(), authorized.user());
     let (service, scheme) = (route.service(), route.scheme().name());
     let codes = match failure {
@@ -421,23 +421,21 @@ enum Step {
     Prepare(Authorized),
 }
 
-/// Decides from the results of the earlier layers what to do with a request.
 fn begin<B>(request: &mut Request<B>) -> Step {
     let misassembled = |what| Step::Decided(Outcome::Reject(Rejection::misassembled(what)));
-    // `SanitizeLayer` also removes hop-by-hop headers, but may be missing in the stack. If these headers stayed, a
-    // client could send the header `Connection: authorization`, and the proxy would then remove the header that the
-    // scheme sets.
+    // If a client sends `Connection: authorization`, the proxy removes the `Authorization` of the scheme.
+    // `SanitizeLayer` also removes hop-by-hop headers, but can be missing in the stack.
     strip_request_hop_by_hop(request.headers_mut());
     let extensions = request.extensions_mut();
     let Some(route) = extensions.get::<Arc<Route>>().cloned() else {
         return misassembled("SchemeLayer needs RouteLayer before it");
     };
     if route.is_bypass() {
-        // With the scheme `bypass`, the proxy forwards requests without the extension `ReadyToForward`.
+        // These requests need no `ReadyToForward`.
         return Step::Decided(Outcome::Forward);
     }
     if let Some(authorized) = extensions.remove::<Authorized>() {
-        // Another layer may have replaced the route in the extensions. Only the route in `Authorized` is used.
+        // Another layer can have replaced the route in the extensions. Only the route in `Authorized` counts.
         return if authorized.route().is_bypass() {
             misassembled(
                 "the authorized route has the scheme bypass, but the current route has another scheme",
@@ -455,8 +453,8 @@ fn begin<B>(request: &mut Request<B>) -> Step {
     }
 }
 
-/// Forwards the request with `X-Zowe-Auth-Failure`, or rejects it, as the route says. With
-/// [`Mode::Observe`](super::Mode::Observe), forwards it without this header.
+/// Forwards the request with `X-Zowe-Auth-Failure`, or rejects it. With [`Mode::Observe`](super::Mode::Observe),
+/// forwards it without this header.
 #[cold]
 fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Outcome {
     if route.is_observed() {
@@ -479,9 +477,9 @@ fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Out
     Outcome::ForwardFailed(Box::new(ForwardedFailure { failure, text }))
 }
 
-/// Forwards a request with the credentials of the client ([`Mode::Observe`](super::Mode::Observe)). Its
-/// [`ReadyToForward`] contains no user. So if the proxy has a separate connector for requests without an authorized
-/// user (`Forward::with_unauthorized_connector`), the proxy uses this connector.
+/// Forwards a request in [`Mode::Observe`](super::Mode::Observe). Its [`ReadyToForward`] contains no user. So if the
+/// proxy has a connector for requests without an authorized user (`Forward::with_unauthorized_connector`), it uses this
+/// connector.
 #[cold]
 fn observe<B>(request: &mut Request<B>, route: Arc<Route>, decision: ObservedDecision) -> Outcome {
     remove_all(request.headers_mut(), route.scheme().reserved_headers());

@@ -9,10 +9,10 @@ use crate::{
     messages::{self, ApiMessage},
 };
 
-/// The reason why a [`Scheme`](super::Scheme) could not prepare a request for the service.
+/// Why a [`Scheme`](super::Scheme) could not prepare a request for the service.
 ///
-/// `Display` shows the reason, for the log. The client receives a message with less detail. If the request is forwarded
-/// after the failure, the service also receives this message ([D5](crate::decisions#d5)).
+/// `Display` shows the reason, for the log. The client receives a message with less detail, and so does the service if
+/// it receives the request ([D5](crate::decisions#d5)).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct SchemeError {
@@ -28,30 +28,29 @@ enum Kind {
 }
 
 impl SchemeError {
-    /// Creates an error for a scheme that failed, if a retry does not help. If the route rejects failures, the status
-    /// is 500. The message is `ZWEAO500E`.
+    /// Creates an error for a failure that a retry does not help. The message is `ZWEAO500E`. If the route rejects the
+    /// request, the status is 500.
     ///
-    /// `reason` is for the log. It should say what the operator can do. It must not contain a secret.
+    /// `reason` is for the log. It should say what the operator can do, and must not contain a secret.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), kind: Kind::Failed, message: None }
     }
 
-    /// Creates an error for a server that the scheme needs, but that does not answer. If the route rejects failures,
-    /// the status is 503, and the response has `Retry-After` if `retry_after` is given. The message is `ZWEAG104E`.
+    /// Creates an error for a server that the scheme needs and that does not answer. The message is `ZWEAG104E`. If the
+    /// route rejects the request, the status is 503, and `retry_after` sets `Retry-After`.
     ///
     /// `reason` is for the log. It must not contain a secret.
     pub fn unavailable(reason: impl Into<String>, retry_after: Option<Duration>) -> Self {
         Self { reason: reason.into(), kind: Kind::Unavailable { retry_after }, message: None }
     }
 
-    /// Uses `message` instead of the default message. The client receives this message. The service also receives it if
-    /// the request is forwarded after the failure.
+    /// Replaces the message for the client and the service.
     #[must_use]
     pub fn with_message(self, message: ApiMessage) -> Self {
         Self { message: Some(message), ..self }
     }
 
-    /// Returns the time that the client should wait before it tries again, if this time is known.
+    /// Returns how long the client should wait before it tries again, if this is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.kind {
             Kind::Unavailable { retry_after } => retry_after,

@@ -1,5 +1,5 @@
-//! Exchanges a PassTicket (a one-time password of z/OS) for a token of another server, and keeps the token. The schemes
-//! `safIdt` and `zosmf` share this code.
+//! Exchanges a PassTicket for a token of another server, and keeps the token. The schemes `safIdt` and `zosmf` use this
+//! code.
 
 use std::{
     num::NonZeroUsize,
@@ -17,27 +17,27 @@ use crate::{
     ticket_breaker::{OwnTickets, PathClass, Sent, TicketBreaker},
 };
 
-/// A token is not used in the last minute before it expires, so that it is still valid when the service checks it.
+/// The scheme does not use a token in its last minute, so that the token is still valid when the service checks it.
 const MARGIN_MILLIS: u64 = 60_000;
 
-/// The maximum number of users whose tokens are kept. A token has at most 16 KiB.
+/// The maximum number of tokens that are kept. A token has at most 16 KiB.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(5_000).expect("should not be zero");
 
-/// After the server has refused a PassTicket of a user, no PassTicket of this user is sent for this time. The security
-/// product counts refused PassTickets as wrong passwords, and may revoke the user.
+/// After the server has refused a PassTicket of a user, the scheme sends no PassTicket of this user for this time. The
+/// security product counts refused PassTickets as wrong passwords, and can revoke the user.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
-/// The text of a client's token. It is copied only for a generator that needs it.
+/// The text of the token of a client, for a generator that needs it.
 pub(super) type Token = Option<Zeroizing<String>>;
 
 /// The tokens `T` that a server has issued for PassTickets of one application.
 pub(super) struct TicketExchange<G, T> {
     tickets: G,
     applid: Applid,
-    /// The result for a user is `None` if the server has refused the PassTicket.
+    /// `None` means that the server has refused the PassTicket.
     issued: SingleFlightCache<UserId, Arc<T>, Failure>,
     clock: Arc<dyn Clock>,
-    /// After the server has refused tickets of a user, the breaker pauses the tickets of this user.
+    /// After the server has refused tickets of a user, the breaker permits no tickets of this user for some time.
     breaker: OnceLock<(OwnTickets, PathClass)>,
 }
 
@@ -67,22 +67,22 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
     }
 
     /// Returns the cached result for `user`: a token, a failure, or `Ok(None)` if the server has refused the
-    /// PassTicket. Returns `None` if no result is cached.
+    /// PassTicket.
     pub(super) fn kept(&self, user: &UserId) -> Option<Result<Option<Arc<T>>, Failure>> {
         self.issued.cached(user)
     }
 
-    /// Removes the token of `user`, and returns it. If a token of the user is being issued at this time, it will not be
-    /// kept.
+    /// Removes the token of `user`, and returns it. If a server is issuing a token for the user at this time, that
+    /// token is not kept.
     pub(super) fn forget(&self, user: &UserId) -> Option<Arc<T>> {
         self.issued.remove(user)
     }
 
-    /// Returns the token for the generator.
+    /// Returns the token of the client, if the generator needs it.
     ///
     /// # Errors
-    /// The generator needs a token, and the request has none. [`get`](Self::get) does not return this error, because
-    /// concurrent requests of a user share the result of `get`: requests that have a token would fail, too.
+    /// If the generator needs a token, and the request has none. [`get`](Self::get) must not return this error:
+    /// concurrent requests of a user share its result, so requests that have a token would also fail.
     pub(super) fn token_for(&self, user: &UserId, token: Option<&str>) -> Result<Token, Failure> {
         match token {
             _ if !self.tickets.needs_token() => Ok(None),
@@ -91,10 +91,10 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
         }
     }
 
-    /// Returns the kept token of `user`, or a token that `exchange` gets for a PassTicket. `exchange` also returns the
-    /// time at which the token expires. The result is `None` if the server refuses the PassTicket. `end` is called with
-    /// each token that is removed to make room for another token. If the user logs out during the exchange, the new
-    /// token is not kept, and `end` is called with it.
+    /// Returns the kept token of `user`, or a token that `exchange` gets for a PassTicket. `exchange` returns the token
+    /// and when it expires, or `None` if the server refuses the PassTicket. If a token is removed to make room for
+    /// another one, this function calls `end` with it. If the user logs out during the exchange, the new token is not
+    /// kept, and this function calls `end` with it.
     pub(super) async fn get<F>(
         &self,
         user: UserId,
@@ -118,8 +118,7 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
             if let Some((breaker, sent)) = &sent {
                 match &issued {
                     Ok(issued) => breaker.settle_own(sent, user, issued.is_some()),
-                    // The failure does not show whether the server has refused the ticket, so the breaker does not
-                    // count this ticket.
+                    // It is not known whether the server has refused the ticket.
                     Err(_) => sent.set_not_sent(),
                 }
                 if matches!(issued, Ok(None)) {
@@ -151,14 +150,14 @@ impl<G, T> TicketExchange<G, T> {
     }
 }
 
-/// Returns the time until which a token is kept. The token expires at `expires_at`.
+/// Returns the time until which a token is kept.
 pub(super) fn kept_until(expires_at: Timestamp) -> Timestamp {
     Timestamp::from_millis(expires_at.as_millis().saturating_sub(MARGIN_MILLIS))
 }
 
-/// Returns whether the failure is cached: later requests of the user then get the same failure for a second. If no
-/// PassTicket was generated, the failure is cached only if the generator was not available. All other failures of the
-/// generator depend on the token of the request, or on the time of the request.
+/// Returns whether the failure is cached: for a second, later requests of the user then get the same failure. A failure
+/// of the generator is cached only if the generator was not available. Its other failures depend on the token or the
+/// time of the request.
 fn is_cached(failure: &Failure) -> bool {
     match failure {
         Failure::Generate(error) => error.is_unavailable(),
@@ -178,7 +177,6 @@ mod tests {
         passticket::{GenerateFuture, NoTimeSlot, SafReturnCodes},
     };
 
-    /// A generator that makes no PassTicket.
     struct Generator {
         needs_token: bool,
     }

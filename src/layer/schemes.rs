@@ -1,5 +1,3 @@
-//! The trait [`Scheme`], which decides which headers a service receives in place of the client's credential.
-
 use std::{
     fmt,
     pin::Pin,
@@ -22,18 +20,18 @@ use crate::{
     token::ServiceId,
 };
 
-/// Decides which headers a service receives in place of the client's credential
-/// (`apiml.authentication.scheme`, [D23](crate::decisions#d23)).
+/// Decides which headers a service receives in place of the credential of the client (in Zowe:
+/// `apiml.authentication.scheme`, [D23](crate::decisions#d23)).
 ///
 /// Each [`Route`](super::Route) has one scheme. This crate contains [`PassTicketScheme`](super::PassTicketScheme),
 /// [`ZoweJwtScheme`](super::ZoweJwtScheme), `ZosmfScheme`, `SafIdtScheme`, [`X509Scheme`](super::X509Scheme) and
 /// [`Bypass`]. Implement the trait for a service that expects other headers. An `Arc` of a scheme is also a scheme.
 ///
-/// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route with the user and the head of an authorized
-/// request. The scheme returns headers or a [`Failure`]. The layer then adds the headers to the request, or handles the
-/// failure as the [`OnFailure`](super::OnFailure) of the route says. With [`Mode::Observe`](super::Mode::Observe), it
-/// uses neither the headers nor the failure. In each case, the layer writes one audit record. The layer calls a scheme
-/// only for an authorized user.
+/// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route only for an authorized user. It passes the user
+/// and the head of the request. The scheme returns headers or a [`Failure`]. The layer then adds the headers to the
+/// request, or does what the [`OnFailure`](super::OnFailure) of the route requires. With
+/// [`Mode::Observe`](super::Mode::Observe), it uses neither the headers nor the failure. For each call, the layer
+/// writes one audit record.
 ///
 /// # Example
 /// This scheme is for a service that expects an API key of the gateway in one header, and the user id in a
@@ -118,9 +116,8 @@ use crate::{
 /// # }
 /// ```
 ///
-/// A scheme that calls another server returns [`SchemeFuture::pending`] with an `async` block. If the
-/// server does not answer, the block should return
-/// [`SchemeError::unavailable`](super::SchemeError::unavailable).
+/// A scheme that calls another server returns [`SchemeFuture::pending`]. If the server does not answer, the future
+/// should return [`SchemeError::unavailable`](super::SchemeError::unavailable).
 pub trait Scheme: Send + Sync + 'static {
     /// Returns the name of the scheme in the log and in audit records, such as `httpBasicPassTicket`.
     fn name(&self) -> &'static str;
@@ -128,12 +125,11 @@ pub trait Scheme: Send + Sync + 'static {
     /// Returns the headers that the service receives for this request, or a [`Failure`].
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture;
 
-    /// Returns the names of headers that the service trusts because only this scheme sets them. Before the layer sets
-    /// the headers of the scheme, it removes the client's headers with these names. It also removes them if
-    /// authentication, authorization or the scheme fails, but not if [`needs_authorization`](Self::needs_authorization)
-    /// returns `false`.
+    /// Returns the names of headers that the service trusts because only this scheme sets them. The layer removes
+    /// headers with these names that a client sends, whether the scheme succeeds or not. If
+    /// [`needs_authorization`](Self::needs_authorization) returns `false`, it does not remove them.
     ///
-    /// Leave out `Authorization`, `X-Certificate-*` and other headers for credentials, because earlier layers handle
+    /// Leave out headers for credentials, such as `Authorization` and `X-Certificate-*`, because earlier layers handle
     /// them.
     fn reserved_headers(&self) -> &[HeaderName];
 
@@ -143,18 +139,18 @@ pub trait Scheme: Send + Sync + 'static {
         Event::Scheme
     }
 
-    /// Adds data of this scheme to the audit record, which already contains the user, the credential, the service, the
-    /// request and the result.
+    /// Adds data of this scheme to the audit record. The record already contains the user, the credential, the service,
+    /// the request and the result.
     fn annotate(&self, record: AuditRecord) -> AuditRecord {
         record
     }
 
-    /// Says whether the service accepts the headers of one call of [`prepare`](Self::prepare) in more than one request.
-    /// This function is called once, when the route gets the scheme.
+    /// Returns whether the service accepts the headers of one call of [`prepare`](Self::prepare) in more than one
+    /// request. The route calls this function once, when it gets the scheme.
     ///
-    /// The proxy may send a request again if the service closes the connection before it answers
-    /// ([D29](crate::decisions#d29)). With [`Replay::Allowed`], the proxy sends the same headers again. With
-    /// [`Replay::Protected`], if the service may have received the first headers, the proxy calls
+    /// If the service closes the connection before it answers, the proxy can send a request again
+    /// ([D29](crate::decisions#d29)). With [`Replay::Allowed`], it sends the same headers again. With
+    /// [`Replay::Protected`], if it is possible that the service has received the first headers, the proxy calls
     /// [`prepare_again`](Self::prepare_again) for new headers.
     fn replay(&self) -> Replay {
         Replay::Protected
@@ -163,51 +159,46 @@ pub trait Scheme: Send + Sync + 'static {
     /// Returns new headers for a request that the proxy sends a second time. They must have the same names as the
     /// headers from [`prepare`](Self::prepare).
     ///
-    /// The proxy calls this function if [`replay`](Self::replay) returned [`Replay::Protected`], because the service
-    /// may have accepted the first headers before it closed the connection. `None`, the default, means that the scheme
-    /// cannot make new headers. The client then receives 502, or 500 on a route with the profile
-    /// [`ZoweV3`](super::Compatibility::ZoweV3).
+    /// The proxy calls this function only if [`replay`](Self::replay) returned [`Replay::Protected`]. If the scheme
+    /// cannot make new headers, it returns `None`, which is the default. The client then receives 502. With the profile
+    /// [`ZoweV3`](super::Compatibility::ZoweV3), it receives 500.
     fn prepare_again(&self, authorization: &Authorization<'_>) -> Option<SchemeFuture> {
         let _ = authorization;
         None
     }
 
-    /// Says which credentials of a client are evaluated for requests to the service. This function is called once, when
-    /// the route gets the scheme.
+    /// Returns which credentials the layers evaluate. The route calls this function once, when it gets the scheme.
     fn accepts(&self) -> Accepts {
         Accepts::AnyCredential
     }
 
-    /// Returns the rules that map the person of a token to a technical user: a user id that many persons share. `None`,
-    /// the default, means that each client acts as its own user. This function is called once, when the route gets the
+    /// Returns the rules that map the person of a token to a technical user: a user id that many persons share. With
+    /// `None`, the default, each client acts as its own user. The route calls this function once, when it gets the
     /// scheme.
     fn technical_users(&self) -> Option<Arc<TechnicalUsers>> {
         None
     }
 
-    /// Removes the tokens that the scheme keeps for `user`, who has logged out. This function must not block. By
-    /// default, it does nothing.
+    /// Removes the tokens that the scheme keeps for `user`. This function must not block. By default, it does nothing.
     ///
-    /// The layers do not notice a logout. Your program must call this function, for example in a listener of
+    /// The layers do not notice a logout. When `user` logs out, your program must call this function, for example in
     /// [`AuthApi::with_logout_listener`](../api/struct.AuthApi.html#method.with_logout_listener).
     fn logged_out(&self, user: &UserId) {
         let _ = user;
     }
 
-    /// Handles the answer of the service to a request with the PassTicket of this scheme. The proxy calls this function
-    /// only if the scheme has a [`TicketBreaker`](crate::ticket_breaker::TicketBreaker).
+    /// Handles the answer of the service to a PassTicket of this scheme. The proxy calls this function only if the
+    /// scheme has a [`TicketBreaker`](crate::ticket_breaker::TicketBreaker).
     #[cfg(feature = "proxy")]
     #[doc(hidden)]
     fn answered(&self, answer: &TicketAnswer<'_>) {
         let _ = answer;
     }
 
-    /// Says whether the layers authenticate and authorize requests to the service. This function is called once, when
-    /// the route gets the scheme.
+    /// Returns whether the layers authenticate and authorize requests. The route calls this function once, when it gets
+    /// the scheme.
     ///
-    /// If this function returns `false`, the layers evaluate no credential and prepare no headers. The service receives
-    /// the credentials that the client sent, unless the route is
-    /// [without credentials](super::Route::without_credentials). Only [`Bypass`] should return `false`.
+    /// Only [`Bypass`] should return `false`.
     fn needs_authorization(&self) -> bool {
         true
     }
@@ -264,23 +255,22 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
     }
 }
 
-/// Says which credentials of a client are evaluated on the routes of a scheme ([`Scheme::accepts`]).
+/// Which credentials the layers evaluate on the routes of a scheme ([`Scheme::accepts`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Accepts {
-    /// The gateway selects one credential of a kind that it accepts, by a fixed order of precedence
-    /// ([D6](crate::decisions#d6)).
+    /// The first accepted credential in a fixed order ([D6](crate::decisions#d6)).
     #[default]
     AnyCredential,
-    /// The same as [`AnyCredential`](Self::AnyCredential). In addition, the scheme can read the text of the client's
-    /// token ([`SchemeRequest::token`]).
+    /// The same as [`AnyCredential`](Self::AnyCredential). In addition, the scheme can read the text of the token
+    /// ([`SchemeRequest::token`]).
     AnyCredentialWithToken,
-    /// Only the client certificate. Tokens and passwords are not evaluated.
+    /// Only the client certificate.
     ClientCertificate,
 }
 
-/// The scheme `bypass`: no credential is evaluated. The service receives the credentials that the client sent, unless
-/// the route is [without credentials](super::Route::without_credentials).
+/// The scheme `bypass`: the layers evaluate no credential and prepare no headers. The service receives the credentials
+/// that the client sent, unless [`Route::without_credentials`](super::Route::without_credentials) was called.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bypass;
 
@@ -306,13 +296,13 @@ impl Scheme for Bypass {
     }
 }
 
-/// The user and the service of a request that is sent again, for [`Scheme::prepare_again`]. Only
-/// [`SchemeLayer`](super::SchemeLayer) creates this type, for a user who may use the service.
+/// The authorized user and the service of a request that is sent again, for [`Scheme::prepare_again`]. Only
+/// [`SchemeLayer`](super::SchemeLayer) creates this type.
 #[derive(Clone, Copy, Debug)]
 pub struct Authorization<'a> {
     pub(super) authenticated: &'a Authenticated,
     pub(super) service: &'a ServiceId,
-    /// The PassTicket in the first request. `None` if no breaker watches the service's answer to this request.
+    /// The PassTicket in the first request. `None` if no breaker watches the answer.
     #[cfg(feature = "proxy")]
     pub(super) sent: Option<&'a Sent>,
 }
@@ -328,7 +318,7 @@ impl<'a> Authorization<'a> {
         self.authenticated.proof()
     }
 
-    /// Returns the text of the client's token, as in [`SchemeRequest::token`].
+    /// Returns the text of the token of the client, as in [`SchemeRequest::token`].
     pub fn token(&self) -> Option<&'a str> {
         self.authenticated.token()
     }
@@ -345,8 +335,7 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// The part of a request that a [`Scheme`] can read: the authorized user, the service, and the head of the
-/// request.
+/// What a [`Scheme`] can read: the authorized user, the service, and the head of the request.
 #[derive(Clone, Copy)]
 pub struct SchemeRequest<'a> {
     authenticated: &'a Authenticated,
@@ -378,9 +367,9 @@ impl<'a> SchemeRequest<'a> {
         self.authenticated.proof()
     }
 
-    /// Returns the text of the client's token, in its compact form. `None` if the scheme does not return
-    /// [`Accepts::AnyCredentialWithToken`]. Also `None` if the [`proof`](Self::proof) is a client certificate, a
-    /// password or a Personal Access Token.
+    /// Returns the text of the token of the client, in its compact form. Returns `None` if the scheme does not return
+    /// [`Accepts::AnyCredentialWithToken`], or if the [`proof`](Self::proof) is a client certificate, a password or a
+    /// Personal Access Token.
     pub fn token(&self) -> Option<&'a str> {
         self.authenticated.token()
     }
@@ -401,7 +390,7 @@ impl<'a> SchemeRequest<'a> {
         self.method
     }
 
-    /// Returns the URI of the request, as the client sent it.
+    /// Returns the URI of the request.
     pub fn uri(&self) -> &'a Uri {
         self.uri
     }
@@ -429,7 +418,7 @@ impl fmt::Debug for SchemeRequest<'_> {
     }
 }
 
-/// The answer of a service to a request with a PassTicket.
+/// The answer of a service to a PassTicket.
 #[cfg(feature = "proxy")]
 #[derive(Clone, Copy, Debug)]
 #[doc(hidden)]
@@ -442,16 +431,16 @@ pub struct TicketAnswer<'a> {
     pub(crate) extensions: &'a Extensions,
 }
 
-/// The headers that a [`Scheme`] sets. Each header replaces all headers of the request with the same name.
+/// The headers that a [`Scheme`] sets. They replace headers of the request with the same names.
 ///
-/// The values are marked as sensitive, so `Debug` does not show them, and HTTP/2 does not add them to its header
-/// compression tables (RFC 7541 §7.1.3).
+/// The values are marked as sensitive: `Debug` does not show them, and HTTP/2 does not add them to its compression
+/// tables (RFC 7541 §7.1.3).
 #[derive(Clone, Debug, Default)]
 pub struct SchemeHeaders {
-    // Most schemes set only one header, which needs no allocation here.
+    // Most schemes set only one header, which then needs no allocation.
     first: Option<(HeaderName, HeaderValue)>,
     more: Vec<(HeaderName, HeaderValue)>,
-    /// The PassTicket in the headers, if a [`TicketBreaker`](crate::ticket_breaker::TicketBreaker) watches the answer.
+    /// If a [`TicketBreaker`](crate::ticket_breaker::TicketBreaker) watches the answer: the PassTicket in the headers.
     #[cfg(feature = "proxy")]
     sent: Option<Sent>,
 }
@@ -472,7 +461,6 @@ impl SchemeHeaders {
         Self { sent: Some(sent), ..self }
     }
 
-    /// Takes the PassTicket, if a breaker watches the service's answer to it.
     #[cfg(feature = "proxy")]
     pub(crate) fn take_sent(&mut self) -> Option<Sent> {
         self.sent.take()
@@ -497,7 +485,7 @@ impl SchemeHeaders {
     }
 }
 
-/// The result of a [`Scheme`], which is available now or later.
+/// The result of a [`Scheme`], now or later.
 pub struct SchemeFuture(State);
 
 enum State {
@@ -505,7 +493,6 @@ enum State {
     Pending(Waiting),
 }
 
-/// The boxed future of a scheme that waits.
 pub(super) type Waiting =
     Pin<Box<dyn Future<Output = Result<SchemeHeaders, Failure>> + Send + 'static>>;
 
@@ -515,15 +502,14 @@ impl SchemeFuture {
         Self(State::Ready(Some(result)))
     }
 
-    /// Returns a result that `future` produces later. The layer stores the request until then.
+    /// Returns a result that `future` produces later.
     pub fn pending(
         future: impl Future<Output = Result<SchemeHeaders, Failure>> + Send + 'static,
     ) -> Self {
         Self(State::Pending(Box::pin(future)))
     }
 
-    /// Returns the result if it is available now. If the result is not available now, returns the future that produces
-    /// it.
+    /// Returns the result if it is available now, or else the future that produces it.
     pub(super) fn now(self) -> Result<Result<SchemeHeaders, Failure>, Waiting> {
         match self.0 {
             State::Ready(result) => Ok(result.expect("this future was not polled before")),
@@ -538,7 +524,7 @@ impl From<SchemeHeaders> for SchemeFuture {
     }
 }
 
-/// Lets a caller, such as a test of a scheme, `await` the result.
+/// For tests of schemes.
 impl Future for SchemeFuture {
     type Output = Result<SchemeHeaders, Failure>;
 

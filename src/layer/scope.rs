@@ -1,8 +1,8 @@
 //! Authorizes requests. A Personal Access Token (PAT) is valid only for the requests that its scopes permit. A login
 //! token that a scheme has issued for one service is valid only for this service ([D23](crate::decisions#d23)). All
-//! other credentials, such as client certificates and the usual login tokens, are valid for all services.
+//! other credentials, such as client certificates and other login tokens, are valid for all services.
 //!
-//! A scope of a PAT is the id of a service, and may have a suffix ([D49](crate::decisions#d49)):
+//! A scope of a PAT is the id of a service, with or without a suffix ([D49](crate::decisions#d49)):
 //!
 //! | suffix | the layer permits |
 //! |---|---|
@@ -10,17 +10,16 @@
 //! | `:read` | requests with the method `GET`, `HEAD` or `OPTIONS`. A request for an upgrade, such as a WebSocket handshake, is refused. A request with a header that may name another method, such as `X-HTTP-Method-Override`, is also refused |
 //! | `:/path` | all requests whose path after the prefix of the route is this path or below it. A path that servers may read in different ways is refused, such as a path with dot segments, `;` or `%2F`. A request with a header that may name another path is also refused, such as `X-Original-URL` or `Destination`. On a route of [`RouteLayer::fixed`](super::RouteLayer::fixed), the path must begin with the prefix |
 //!
-//! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later layers read
-//! the user and the route from this extension. If a token is not valid for the service or the request, the layer
-//! forwards or rejects the request, as [`Route::on_failure`] says. With [`OnFailure::Reject`], the response is 403.
+//! An authorized request gets the extension [`Authorized`], from which later layers read the user and the route. If a
+//! token is not valid for the request, [`Route::on_failure`] decides whether the layer forwards or rejects the request.
+//! With [`OnFailure::Reject`], the response is 403.
 //!
-//! This layer needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer)
-//! before it. If one of them is missing, the layer answers 500. On a route with the scheme `bypass`, the
-//! layer needs only `RouteLayer`, and forwards each request.
+//! This layer needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer) before it. If
+//! one of them is missing, the layer answers 500. On a route with the scheme `bypass`, the layer forwards each request,
+//! and needs only `RouteLayer`.
 //!
 //! For each decision, the layer writes one [`Authentication`](Event::Authentication) record to the audit log. If
-//! authentication failed, this layer makes no decision and writes no record, because `AuthenticateLayer` has already
-//! written a record.
+//! authentication failed, there is no decision: `AuthenticateLayer` has already written a record.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -119,7 +118,7 @@ impl Authorized {
         &self.route
     }
 
-    /// Returns the `Authorized` extension of a request, for your own handlers and extractors.
+    /// Returns the `Authorized` extension of a request. Use this function in your own handlers and extractors.
     ///
     /// ```
     /// use http::{Request, Response, StatusCode};
@@ -135,7 +134,7 @@ impl Authorized {
     /// ```
     ///
     /// # Errors
-    /// A [`Rejection`] with the failure of an earlier layer. If no earlier layer failed, the rejection contains
+    /// If the request has no such extension: a [`Rejection`] with the failure of an earlier layer, or with
     /// [`Failure::NoCredential`], whose status is 401.
     pub fn require(extensions: &Extensions) -> Result<&Self, Rejection> {
         extensions.get::<Self>().ok_or_else(|| {
@@ -147,13 +146,11 @@ impl Authorized {
         })
     }
 
-    /// Adds the user, the credential and the service to `record`.
     pub(crate) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         self.authenticated.add_to_record(record).with_service(self.route.service())
     }
 
-    /// Returns whether the credential permits only some requests to the service: a PAT whose scopes for the service
-    /// have suffixes.
+    /// Returns whether the credential is a PAT that permits only some requests to the service.
     #[cfg(feature = "proxy")]
     pub(crate) fn is_restricted(&self) -> bool {
         match self.proof() {
@@ -166,8 +163,7 @@ impl Authorized {
         &self.authenticated
     }
 
-    /// Removes the copy of the client's credentials. A request that gets the headers of the scheme does not need this
-    /// copy.
+    /// Removes the copy of the credentials. A request with the headers of the scheme does not need it.
     pub(super) fn discard_withheld(&mut self) {
         self.authenticated.discard_withheld();
     }
@@ -177,9 +173,8 @@ impl Authorized {
     }
 }
 
-/// Returns whether the credential is valid for a request to `service`. Some login tokens are valid for one service only
-/// (D23). This function calls `facts` only if the credential is a PAT, and the PAT has a scope with a suffix for this
-/// service.
+/// Decides whether the credential is valid for a request to `service`. Calls `facts` only if a PAT has a scope with a
+/// suffix for this service.
 fn decide<'a>(
     proof: &Proof,
     service: &ServiceId,
@@ -201,12 +196,12 @@ fn decide<'a>(
     }
 }
 
-/// Returns the facts with which the suffix of a scope is compared. A fact stays unknown if the service could use a
-/// value that differs from the value that this layer sees.
+/// Returns the facts that the suffix of a scope needs. If the service could use another value than the value that this
+/// layer sees, the fact stays unknown.
 #[cold]
 fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
     let headers = request.headers();
-    // `SanitizeLayer` replaces the header `Upgrade: websocket` by the extension.
+    // `SanitizeLayer` replaces `Upgrade: websocket` by the extension.
     let is_upgrade =
         headers.contains_key(UPGRADE) || request.extensions().get::<AsksForWebSocket>().is_some();
     let mut facts = RequestFacts::unknown();
@@ -219,10 +214,10 @@ fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
     }
 }
 
-/// Returns whether some frameworks use the value of this header in place of the method: `X-HTTP-Method-Override`,
-/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` already removes the
-/// well-known headers of this kind, unless an operator keeps them for the service. Returns `false` for the header
-/// `Access-Control-Request-Method`, because it names the method of a later request.
+/// Returns whether some frameworks use this header in place of the method: `X-HTTP-Method-Override`, `X-HTTP-Method`,
+/// `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` already removes well-known headers of this
+/// kind, but an operator can keep them for a service. `Access-Control-Request-Method` is no such header: it names the
+/// method of a later request.
 fn may_name_another_method(name: &HeaderName) -> bool {
     let name = name.as_str();
     let has_verb =
@@ -230,9 +225,9 @@ fn may_name_another_method(name: &HeaderName) -> bool {
     (name.contains("method") || has_verb()) && !name.starts_with("access-control-")
 }
 
-/// Returns whether some servers use the value of this header in place of the path or of a part of it: `X-Original-URL`,
-/// `X-OriginalURL`, `X-Forwarded-Path`, `X-PathInfo`, `X-Script-Name`, `Request-Target` and more. Also returns `true`
-/// for `Destination` (RFC 4918 §10.3), which names a second path that the server writes to.
+/// Returns whether some servers use this header in place of the path or a part of it: `X-Original-URL`,
+/// `X-OriginalURL`, `X-Forwarded-Path`, `X-PathInfo`, `X-Script-Name`, `Request-Target` and more. `Destination` (RFC
+/// 4918 §10.3) names a second path, to which the server writes.
 fn may_name_another_path(name: &HeaderName) -> bool {
     let mut words = name.as_str().split(|char: char| !char.is_ascii_alphanumeric());
     words.any(|word| {
@@ -248,7 +243,7 @@ pub struct ScopeLayer {
 }
 
 impl ScopeLayer {
-    /// Creates the layer, which needs no settings.
+    /// Creates the layer.
     pub fn new() -> Self {
         Self::default()
     }
@@ -329,8 +324,7 @@ impl Check for CheckScope {
     }
 }
 
-/// Handles a token that is not valid for the service or the request: forwards the request with the failure, or rejects
-/// the request.
+/// Forwards the request with the failure, or rejects it.
 #[cold]
 fn refuse<B>(
     request: &mut Request<B>,

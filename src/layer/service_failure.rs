@@ -1,7 +1,5 @@
-//! The reason why a client received no response of the service.
-
-/// The reason why a proxy answered a request itself, although the layers had forwarded the request to the proxy. The
-/// response has this value as an extension, so that an outer layer can count or log it.
+/// Why the proxy answered a request itself, although the layers had forwarded it. This value is also an extension of
+/// the response, so that an outer layer can count or log it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ServiceFailure {
@@ -13,7 +11,7 @@ pub enum ServiceFailure {
     Busy,
     /// No connection could be made in time, or the service did not respond in time.
     TimedOut,
-    /// The connection ended before the service answered, the response is not valid, or the gateway could not build the
+    /// The connection ended before the service answered, the response is not valid, or the gateway could not make the
     /// request to the service.
     Broken,
     /// The client sent the body of its request too slowly.
@@ -51,7 +49,7 @@ impl ServiceFailure {
         }
     }
 
-    /// Returns whether the client is the cause, and not the service or the gateway.
+    /// Returns whether the client is the cause.
     pub const fn is_caused_by_client(self) -> bool {
         match self {
             Self::UnknownInstance

@@ -1,19 +1,16 @@
-//! A table of routes that can be replaced while requests run.
-
 use std::{fmt, sync::Arc};
 
 use arc_swap::{ArcSwap, Cache};
 
 use super::routes::Routes;
 
-/// A handle on a table of routes that can be replaced while requests run. Clones are handles on the same table.
+/// A table of routes that can be replaced while requests run. Clones share the table.
 ///
-/// A request uses the table that is current when it passes the [`RouteLayer`](super::RouteLayer). The request keeps its
-/// route until it ends, even if the table is replaced meanwhile. Each clone of the layer's Tower service keeps the
-/// table that it used last. So if the table has not changed, a request needs only one atomic load to get the table.
+/// [`RouteLayer`](super::RouteLayer) finds the route of a request in the current table. The request keeps this route
+/// until it ends, even if the table is replaced meanwhile. If the table has not changed since the last request, finding
+/// the table costs one atomic load.
 ///
-/// Open connections to a service stay usable, because the proxy finds them by the address of the service, not by its
-/// route.
+/// The proxy continues to use open connections to services, because it finds them by the address of the service.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -49,7 +46,7 @@ use super::routes::Routes;
 pub struct SharedRoutes(Arc<ArcSwap<Routes>>);
 
 impl SharedRoutes {
-    /// Creates a handle on the table `routes`.
+    /// Creates a shared table with `routes`.
     pub fn new(routes: impl Into<Arc<Routes>>) -> Self {
         Self(Arc::new(ArcSwap::new(routes.into())))
     }
@@ -64,7 +61,6 @@ impl SharedRoutes {
         self.0.swap(routes.into())
     }
 
-    /// Returns a reader that keeps the table that it used last.
     pub(super) fn reader(&self) -> RoutesReader {
         RoutesReader(Cache::new(self.0.clone()))
     }
@@ -88,8 +84,8 @@ impl fmt::Debug for SharedRoutes {
     }
 }
 
-/// Reads the current table. The table is fetched again only if it was replaced since the last call.
-// The cached table cannot be mistaken for a later table at the same memory address, because the reader keeps it alive.
+/// Caches the current table. Fetches it again only if it was replaced since the last call.
+// The reader keeps the cached table alive, so no later table can have the same memory address.
 #[derive(Clone)]
 pub(super) struct RoutesReader(Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>);
 

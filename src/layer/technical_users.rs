@@ -1,5 +1,4 @@
-//! Rules of a service that map the person of a token to a technical user. If a claim of the token has the value in a
-//! rule, the person acts through the user id in this rule.
+//! Rules that map the person of a token to a technical user.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,7 +8,7 @@ use crate::{
     token::{ExternalToken, serde_json::Value},
 };
 
-/// One rule: if a token of `issuer` has the value `value` in the claim `claim`, its person acts through the technical
+/// A rule: if a token of `issuer` has the value `value` in the claim `claim`, its person acts through the technical
 /// user `user`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TechnicalUserRule {
@@ -25,12 +24,12 @@ impl TechnicalUserRule {
     /// The maximum length of a value, in bytes.
     pub const MAX_VALUE: usize = 256;
 
-    /// Creates a rule. `issuer` is the claim `iss` of the tokens. `claim` is the name under which the verifier keeps a
-    /// claim ([`ExternalToken::claim`]). `value` is the whole value of this claim, or a whole item if the claim is a
-    /// list. All three texts are case-sensitive.
+    /// Creates a rule. `issuer` is the claim `iss` of the tokens. `claim` is the name of a claim that the verifier
+    /// keeps ([`ExternalToken::claim`]). `value` is the whole value of this claim. If the claim is a list, `value` is a
+    /// whole item. All three texts are case-sensitive.
     ///
     /// # Errors
-    /// [`TechnicalUserError::Text`] if `claim` or `value` is empty, too long, has a control character, or begins or
+    /// [`TechnicalUserError::Text`] if `claim` or `value` is empty or too long, has a control character, or begins or
     /// ends with a blank.
     pub fn new(
         issuer: &str,
@@ -43,7 +42,7 @@ impl TechnicalUserRule {
         Ok(Self { issuer: issuer.into(), claim: claim.into(), value: value.into(), user })
     }
 
-    /// Returns the issuer whose tokens the rule is for.
+    /// Returns the issuer of the tokens.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -86,7 +85,7 @@ pub enum TechnicalUserError {
     /// The name of a claim or a value is not valid.
     #[error("{what} {rule}")]
     Text {
-        /// The text that is not valid: the claim or the value.
+        /// The claim or the value.
         what: &'static str,
         /// The violated rule, and the remedy.
         rule: String,
@@ -110,17 +109,15 @@ pub enum TechnicalUserError {
 
 /// The rules of one service.
 ///
-/// A person is someone whose identity provider has issued a [token](ExternalToken). A technical user is a z/OS user id
-/// through which many persons act. Login tokens, Personal Access Tokens, certificates and passwords never match a rule,
-/// because they prove a z/OS user, and have no claims of an identity provider.
+/// A technical user is a z/OS user id through which many persons act. Rules match only [tokens](ExternalToken) of
+/// identity providers. Login tokens, Personal Access Tokens, certificates and passwords never match a rule.
 ///
-/// - No rule matches: the person acts with their own user id, if they have one.
-/// - Some rules match, and all of them name the same user: this is the technical user.
-/// - Some rules match, but they name different users: this is an error. If the order of the rules decided instead, a
-///   person could get another user by joining another group.
+/// - If no rule matches, the person acts with their own user id, if they have one.
+/// - If all matching rules name the same user, the person acts through this user.
+/// - If matching rules name different users, this is an error. Otherwise, a person could get another user by joining
+///   another group.
 ///
-/// The time of a look-up depends on the number of claims and on the values in the token, and not on the number of
-/// rules.
+/// A look-up does not take longer with more rules for the same claims.
 ///
 /// ```
 /// use tower_passticket::{
@@ -157,7 +154,7 @@ struct ClaimRules {
 }
 
 impl TechnicalUsers {
-    /// The maximum number of claims that the rules of one service may name for one issuer.
+    /// The maximum number of claims for one issuer.
     pub const MAX_CLAIMS: usize = 8;
 
     /// Creates the rules of a service.
@@ -191,9 +188,9 @@ impl TechnicalUsers {
         Ok(Self(issuers))
     }
 
-    /// Returns the rule that matches a token, or `None` if no rule matches. If several rules match, and all of them
-    /// name the same user, returns one of them: a rule for the claim that comes first in the list of rules. If several
-    /// rules for this claim match, returns the rule for the value that comes first in the token.
+    /// Returns the rule that matches a token. If several rules with the same user match, the rule for the earliest
+    /// claim in the list of rules counts. If several rules for this claim match, the earliest value in the token
+    /// counts.
     ///
     /// # Errors
     /// [`MapError::Ambiguous`] if rules with different users match.
@@ -216,7 +213,7 @@ impl TechnicalUsers {
     }
 }
 
-/// Returns the text of a claim, or the texts of a list. A value that is not a text matches no rule.
+/// Returns the text of a claim, or the texts of a list.
 fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
@@ -267,12 +264,11 @@ mod tests {
             (ISSUER, json!({}), Ok(None)),
             (ISSUER, json!({"groups": "batch"}), Ok(Some("BATCH"))),
             (ISSUER, json!({"groups": ["staff", "batch"]}), Ok(Some("BATCH"))),
-            // Both rules that match name the same user.
+            // Both matching rules name the same user.
             (ISSUER, json!({"groups": ["batch", "batch"], "role": "nightly"}), Ok(Some("BATCH"))),
             (ISSUER, json!({"groups": ["cics", "batch"]}), ambiguous("CICS", "BATCH")),
             (ISSUER, json!({"role": "nightly", "groups": "cics"}), ambiguous("CICS", "BATCH")),
-            // A rule does not match a part of a value, a value with a difference in upper and lower case, another claim
-            // or another issuer.
+            // No rule matches: only a part of the value, the case, the claim or the issuer differs.
             (ISSUER, json!({"groups": "batch cics"}), Ok(None)),
             (ISSUER, json!({"groups": ["Batch", " batch", "batch2", ""]}), Ok(None)),
             (ISSUER, json!({"Groups": "batch", "role": "batch"}), Ok(None)),

@@ -64,9 +64,8 @@ fn expired_certificate() -> PeerCertificate {
     PeerCertificate::from_der(der).unwrap()
 }
 
-/// The request that the service has received, and the response that the client has received.
 struct Exchange {
-    /// The headers that the service has received. `None` if the gateway has not forwarded the request.
+    /// The headers that the service has received. `None` if it has received no request.
     southbound: Option<HeaderMap>,
     status: StatusCode,
     response: HeaderMap,
@@ -75,12 +74,12 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// Returns the value of this header in the request that the service has received.
+    /// Returns a header that the service has received.
     fn received(&self, name: &str) -> Option<&str> {
         self.southbound.as_ref()?.get(name).map(|v| v.to_str().unwrap())
     }
 
-    /// Evaluates the PassTicket that the service has received. Returns its user.
+    /// Returns the user of the PassTicket that the service has received.
     fn ticket_user(&self) -> Option<UserId> {
         let basic = self.received("authorization")?.strip_prefix("Basic ")?;
         let plain = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
@@ -100,7 +99,6 @@ impl Exchange {
     }
 }
 
-/// The settings and the state that the layers of one test share.
 struct World {
     clock: Arc<ManualClock>,
     issuer: TokenIssuer,
@@ -197,8 +195,8 @@ impl World {
     }
 }
 
-/// Verifies passwords. Accepts two passwords of each user: `right` immediately, and `slow` after a wait. All other
-/// passwords fail after a wait.
+/// Accepts two passwords of each user: `right` immediately, and `slow` after a wait. All other passwords fail after a
+/// wait.
 struct Passwords;
 
 impl PasswordVerifier for Passwords {
@@ -233,7 +231,7 @@ impl PasswordVerifier for Passwords {
     }
 }
 
-/// Answers a request. Puts the headers of the request into the extensions of the response.
+/// Returns the headers of the request in the extensions of the response.
 async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let mut response = Response::new(Body::default());
     response.extensions_mut().insert(request.headers().clone());
@@ -286,7 +284,7 @@ async fn each_credential_becomes_a_ticket_and_is_removed() {
             get(FILES, &[(name, &value), ("accept", "x"), ("connection", "authorization")]);
         let exchange = world.exchange(request).await;
         assert_eq!(exchange.status, 200);
-        // The header `Connection` contains `Authorization`. So `SanitizeLayer` removes the header `Authorization`.
+        // `Connection` contains `Authorization`, so `SanitizeLayer` removes `Authorization`.
         if name == "authorization" {
             assert_eq!(exchange.failure, Some(Failure::NoCredential), "{name}: {value}");
         } else {
@@ -301,7 +299,6 @@ async fn each_credential_becomes_a_ticket_and_is_removed() {
         if name == "cookie" {
             assert_eq!(exchange.received("cookie"), Some("a=1; b=\"2\""));
         }
-        // The header with the ticket is marked as sensitive, so that `Debug` does not show the ticket.
         assert!(southbound.contains("\"authorization\": Sensitive"), "{southbound}");
     }
 
@@ -338,8 +335,7 @@ async fn a_pat_as_a_basic_password_becomes_a_ticket_with_each_value_of_client_ba
             (basic("USER", &world.jwt()), NONE),
             (format!("token {}", world.jwt()), NONE),
         ] {
-            // The layer tries no second credential. It does not use the certificate, and does not check the token as a
-            // password.
+            // The layer tries no second credential: it neither uses the certificate nor checks the token as a password.
             let mut request = get(FILES, &[("authorization", &value)]);
             request.extensions_mut().insert(certificate("USER"));
             let exchange = world.exchange(request).await;
@@ -357,8 +353,7 @@ async fn client_basic_decides_what_happens_to_a_password() {
     let [right, slow, wrong] = ["right", "slow", "wrong"].map(|password| basic("user", password));
     let unavailable = "ZWEAG104E Authentication service is not available";
     let early = "ZWESG429E Request was denied access: wait 60 seconds";
-    // The last column contains the user of the PassTicket. If the service received no PassTicket, it contains the
-    // failure and the forwarded header.
+    // The last column: the user of the PassTicket, or the failure and the forwarded header if there is no PassTicket.
     let cases: [(_, &str, Result<&str, (&str, Option<&str>)>); 13] = [
         (Strip, &right, Err((NONE, None))),
         (Forward, &right, Err((NONE, Some(&right)))),
@@ -388,11 +383,10 @@ async fn client_basic_decides_what_happens_to_a_password() {
                 );
             }
         }
-        // The login token is the first credential, so the service receives only the ticket.
+        // The login token comes first.
         let cookie = format!("apimlAuthenticationToken={}", world.jwt());
         let exchange = world.exchange(get(FILES, &[("authorization", value), ("cookie", &cookie)]));
         assert_eq!(exchange.await.ticket_user().unwrap().as_str(), "USER", "{client_basic:?}");
-        // If the layer does not evaluate `Authorization`, the certificate is the credential.
         let mut request = get(FILES, &[("authorization", value)]);
         request.extensions_mut().insert(certificate("CERT"));
         let user = world.exchange(request).await.ticket_user();
@@ -461,7 +455,6 @@ async fn failures_are_forwarded_without_any_credential() {
         ("PAT of another service", vec![("private-token", pat_for_jobs.clone())], INVALID),
         ("revoked PAT", vec![("private-token", revoked)], INVALID),
         ("login token in PRIVATE-TOKEN", vec![("private-token", valid_jwt.clone())], NONE),
-        // If the first credential is not valid, the layer does not try the other credentials.
         (
             "invalid cookie, valid header",
             vec![
@@ -492,7 +485,7 @@ async fn failures_are_forwarded_without_any_credential() {
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let mut request = get(FILES, &headers);
         if text == INVALID {
-            // After an invalid token, the layer does not try a valid client certificate, either.
+            // The layer must not try the client certificate.
             request.extensions_mut().insert(certificate("USER"));
         }
         let exchange = world.exchange(request).await;
@@ -529,11 +522,11 @@ async fn forward_unchanged_keeps_the_credentials_after_a_failure() {
     let pat_for_jobs = world.pat("jobs");
     let jwt = format!("Bearer {}", world.jwt());
     let cases: [(&str, &[(&str, &str)]); 3] = [
-        // This request fails in `AuthenticateLayer`.
+        // Fails in `AuthenticateLayer`.
         (FILES, &[("authorization", "Basic dTpw"), ("cookie", "a; b=1"), ("cookie", "c=2")]),
-        // This request fails in `ScopeLayer`.
+        // Fails in `ScopeLayer`.
         (FILES, &[("private-token", &pat_for_jobs), ("cookie", "LtpaToken2=1; c=2")]),
-        // This request fails in the scheme.
+        // Fails in the scheme.
         ("/nokey/api/v1", &[("authorization", &jwt), ("cookie", "jwtToken=1")]),
     ];
     for (path, headers) in cases {
@@ -546,7 +539,6 @@ async fn forward_unchanged_keeps_the_credentials_after_a_failure() {
         assert_eq!(*southbound, sent);
     }
 
-    // If the request succeeds, the credentials are removed.
     let headers = [("private-token", world.pat("files")), ("cookie", "jwtToken=1; a=1".to_owned())];
     let headers = headers.each_ref().map(|(n, v)| (*n, v.as_str()));
     let exchange = world.exchange(get(FILES, &headers)).await;
@@ -649,7 +641,7 @@ async fn the_failure_header_is_replaced_in_requests_and_kept_in_responses() {
     let values: Vec<_> = southbound.get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
     assert_eq!(values, ["ZWEAG160E No authentication provided in the request"]);
 
-    // The service may be another gateway, which sends this header, too.
+    // The service can be another gateway, which also sends this header.
     let sends_the_header = |_: Request<Body>| {
         let response = Response::builder().header(&X_ZOWE_AUTH_FAILURE, "from the service");
         ready(Ok::<_, Infallible>(response.body(Body::default()).unwrap()))
@@ -715,8 +707,7 @@ async fn a_stack_with_a_wrong_order_or_a_missing_layer_does_not_forward() {
     let bearer = format!("Bearer {}", world.jwt());
     let mut wrong_stacks = 0;
     for order in permutations(&all) {
-        // The test uses the stack of all layers in this order. For each layer except `SchemeLayer`, it also uses this
-        // stack without that layer.
+        // The stack with all layers, and the stacks that lack one layer. `SchemeLayer` is never missing.
         let shorter = (0..order.len()).map(|missing| {
             let others = order.iter().enumerate().filter(|(i, _)| *i != missing);
             others.map(|(_, l)| *l).collect::<Vec<_>>()
@@ -728,7 +719,7 @@ async fn a_stack_with_a_wrong_order_or_a_missing_layer_does_not_forward() {
                 .fold(tower::service_fn(echo).boxed_clone(), |inner, layer| add(*layer, inner));
             let exchange = exchange(stack, get(FILES, &[("authorization", &bearer)])).await;
             let without_sanitize: Vec<_> = order.iter().filter(|l| **l != Sanitize).collect();
-            // `SanitizeLayer` may be missing, but must not come after another layer.
+            // `SanitizeLayer` can be missing, but must not come after another layer.
             let is_right = without_sanitize == [&Route, &Authenticate, &Scope, &RunScheme]
                 && order.iter().position(|l| *l == Sanitize).is_none_or(|i| i == 0);
             if is_right {
@@ -763,7 +754,7 @@ fn permutations<T: Copy>(items: &[T]) -> Vec<Vec<T>> {
 
 #[tokio::test]
 async fn a_second_route_layer_is_rejected() {
-    // With two route layers, a request could be authorized for one service and forwarded to another.
+    // Otherwise, a request could be authorized for one service and forwarded to another.
     let world = World::new();
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes()))
@@ -777,7 +768,7 @@ async fn a_second_route_layer_is_rejected() {
     assert_eq!(exchange.status, 500);
 }
 
-/// An identity mapper that is also a PassTicket generator. Its futures are pending at the first poll.
+/// Its futures are pending at the first poll.
 #[derive(Clone, Debug)]
 struct Slow;
 
@@ -800,8 +791,8 @@ impl PassTicketGenerator for Slow {
     }
 }
 
-/// The mock service panics if a layer calls it before its `poll_ready` has returned `Ready`. A clone of a ready service
-/// is not ready.
+/// If a layer calls the mock service before its `poll_ready` has returned `Ready`, the mock service panics. A clone of
+/// a ready service is not ready.
 #[tokio::test]
 async fn the_layers_call_the_ready_service_and_not_its_clone() {
     let world = World::new();
@@ -851,7 +842,6 @@ async fn errors_of_the_inner_service_are_returned_unchanged() {
     assert_eq!(stack.oneshot(get(FILES, &[])).await.unwrap_err(), InnerError);
 }
 
-/// A revocation check that is available only for login tokens, not for PATs.
 struct UnavailableForPats;
 
 impl RevocationCheck for UnavailableForPats {
@@ -863,7 +853,6 @@ impl RevocationCheck for UnavailableForPats {
     }
 }
 
-/// A generator that always fails, because the gateway is not authorized to generate PassTickets.
 #[derive(Clone)]
 struct NotAllowed;
 
@@ -909,13 +898,12 @@ async fn a_revoked_login_token_is_refused() {
         token: TokenFingerprint::of(&revoked_jwt),
         expires_at: Timestamp::from_secs(NOW + 1),
     };
-    // A revocation rule for a user revokes only PATs. Login tokens stay valid.
+    // A rule for a user revokes only PATs. Login tokens stay valid.
     let user = UserId::new("USER").unwrap();
     let rule = Revocation::User { user, up_to: Timestamp::from_secs(NOW + 1) };
     [revocation, rule].iter().for_each(|revocation| world.revocations.apply(revocation));
     let bearer = |token: &str| format!("Bearer {token}");
 
-    // The layer checks login tokens for revocation even if PATs are turned off.
     let without_pats =
         Authenticator::new(world.verifier()).with_revocations(world.revocations.clone());
     let with_pats =
@@ -934,7 +922,6 @@ async fn a_revoked_login_token_is_refused() {
         assert_eq!(accepted.failure_text(), None);
     }
 
-    // A revocation check does not turn PATs on.
     let authenticator =
         Authenticator::new(world.verifier()).with_revocations(RevocationIndex::default());
     let stack = ServiceBuilder::new()
@@ -948,7 +935,7 @@ async fn a_revoked_login_token_is_refused() {
     assert_eq!(refused.failure_text(), Some("ZWEAG160E No authentication provided in the request"));
 }
 
-/// A revocation check whose answer is pending at the first poll.
+/// Its answer is pending at the first poll.
 struct SlowCheck(Result<(), CheckError>);
 
 impl RevocationCheck for SlowCheck {
@@ -991,7 +978,7 @@ async fn a_request_waits_for_the_revocation_check() {
     }
 }
 
-/// A revocation check that never has an answer. It uses the default implementation of `check_token`.
+/// Uses the default implementation of `check_token`.
 struct NoAnswer;
 
 impl RevocationCheck for NoAnswer {

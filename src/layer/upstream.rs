@@ -10,9 +10,9 @@ use http::{
 use super::{path::is_ambiguous, route_error::RouteError};
 use crate::authority::is_host_and_port;
 
-/// The address of a service: URL scheme, host, port and base path. The host is in lower case, and the default port of
-/// the scheme is left out. So two URLs are equal if they differ only in the case of the host, or if only one of them
-/// writes the default port. Routes with equal addresses share one limit of connections.
+/// The address of a service: URL scheme, host, port and base path. The host is in lower case, and the default port is
+/// left out. So if two URLs differ only in the case of the host, or if only one of them has the default port, they are
+/// equal. Routes with equal addresses share one limit of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     scheme: UriScheme,
@@ -21,12 +21,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Parses `http://host[:port][/path]` or `https://…`, as `FromStr` does.
+    /// Parses `http://host[:port][/path]` or `https://…`.
     ///
     /// # Errors
-    /// [`RouteError::Upstream`] if `url` is not the URL of a service. The error contains the first 200 characters of
-    /// `url`. If `url` contains `@`, the error does not contain `url`, because the part before the `@` may be a
-    /// password.
+    /// [`RouteError::Upstream`] if `url` is not the URL of a service. The error contains the beginning of `url`. If
+    /// `url` contains `@`, the error does not contain it, because the part before the `@` can be a password.
     pub fn parse(url: &str) -> Result<Self, RouteError> {
         let error = || RouteError::upstream(url);
         url.parse::<Uri>().map_err(|_| error())?.try_into()
@@ -37,13 +36,12 @@ impl Upstream {
         &self.scheme
     }
 
-    /// Returns the host and the port. The default port of the scheme is left out.
+    /// Returns the host and the port, without the default port.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// Returns whether a URL with this authority and scheme belongs to this server. The scheme decides only the default
-    /// port.
+    /// Returns whether this server has the host and the port of `authority`. `scheme` decides only the default port.
     pub(super) fn is_at(&self, authority: &Authority, scheme: &str) -> bool {
         is_host_and_port(authority)
             && authority.host().eq_ignore_ascii_case(self.host())
@@ -55,12 +53,12 @@ impl Upstream {
         self.authority.host()
     }
 
-    /// Returns the port, also if it is the default port of the scheme.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.authority.port_u16().unwrap_or_else(|| default_port(self.scheme.as_str()))
     }
 
-    /// Returns the path that precedes the paths of the service. It does not end with `/`.
+    /// Returns the base path. It does not end with `/`.
     pub(crate) fn base_path(&self) -> &str {
         &self.base_path
     }

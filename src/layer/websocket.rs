@@ -1,7 +1,4 @@
-//! Marks requests that ask for the upgrade to WebSocket.
-
-/// An extension of a `GET` request over HTTP/1.1 whose headers `Connection` and `Upgrade` ask for WebSocket (RFC 6455
-/// §4.1). [`SanitizeLayer`](super::SanitizeLayer) adds this extension after its check of `Origin`, and then removes the
-/// two headers, because they are hop-by-hop.
+/// Marks a `GET` request over HTTP/1.1 that asks for WebSocket (RFC 6455 §4.1). [`SanitizeLayer`](super::SanitizeLayer)
+/// checks `Origin`, removes `Connection` and `Upgrade`, because they are hop-by-hop headers, and adds this extension.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AsksForWebSocket;

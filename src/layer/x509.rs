@@ -13,18 +13,18 @@ use super::{
 };
 use crate::{identity::PeerCertificate, passticket::Replay};
 
-/// A header with a part of a client certificate. In Zowe, the metadata of a service lists these headers in
-/// `apiml.authentication.headers`.
+/// A header with a part of a client certificate. In Zowe, `apiml.authentication.headers` in the metadata of a service
+/// lists these headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CertificateHeader {
-    /// `X-Certificate-Public`: the certificate in Base64 of its DER, on one line and without PEM armor.
+    /// `X-Certificate-Public`: the DER of the certificate in Base64, without the lines of PEM.
     Public,
     /// `X-Certificate-DistinguishedName`: the subject, such as `CN=USER, OU=Payroll, O=Example, C=US`. The most
     /// specific part comes first. Characters are escaped as in RFC 4514 §2.4.
     DistinguishedName,
-    /// `X-Certificate-CommonName`: the first common name of the subject. If the certificate has no common name, the
-    /// header is missing.
+    /// `X-Certificate-CommonName`: the first common name of the subject. If the subject has no common name, the header
+    /// is missing.
     CommonName,
 }
 
@@ -86,12 +86,12 @@ pub struct UnknownCertificateHeader(String);
 
 /// The scheme `x509`: the service receives headers with parts of the client certificate.
 ///
-/// Only the client certificate of the request is evaluated ([`PeerCertificate`]), and no token. The certificate must
-/// map to a user, whom the audit record names. If the request has no certificate, the failure is
+/// The gateway evaluates only the client certificate ([`PeerCertificate`]), and no token. It must be able to map the
+/// certificate to a user, for the audit record. If the request has no certificate, the failure is
 /// [`Failure::NoCertificate`].
 ///
-/// A service must trust these headers only on connections from the gateway. To let the service recognize these
-/// connections, give the gateway its own client certificate, for example with `tls::ConnectorBuilder::with_identity`.
+/// A service must trust these headers only on connections from the gateway. It can recognize these connections by a
+/// client certificate of the gateway, for example with `tls::ConnectorBuilder::with_identity`.
 ///
 /// ```
 /// use tower_passticket::{
@@ -128,7 +128,7 @@ impl X509Scheme {
         };
         self.headers.iter().try_fold(SchemeHeaders::new(), |headers, header| {
             let Some(text) = header.text(certificate) else { return Ok(headers) };
-            // A name in a certificate may contain control characters, which no header may contain.
+            // A name in a certificate can contain control characters.
             let value = HeaderValue::from_bytes(text.as_bytes()).map_err(|_| {
                 SchemeError::failed(format!(
                     "the client certificate has a character that {} cannot contain; issue a certificate with \
@@ -150,7 +150,7 @@ impl Scheme for X509Scheme {
         SchemeFuture::ready(self.headers_for(request.proof()))
     }
 
-    /// Returns no headers, because earlier layers already remove all `X-Certificate-*`.
+    /// Earlier layers already remove all `X-Certificate-*`.
     fn reserved_headers(&self) -> &[HeaderName] {
         &[]
     }

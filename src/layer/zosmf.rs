@@ -29,22 +29,23 @@ use crate::{
 /// The issuer of the JWTs of z/OSMF.
 const ISSUER: &str = "zOSMF";
 
-/// The scheme `zosmf`: the service receives a token of z/OSMF. The token is either a JWT in the cookie `jwtToken`, or
-/// an LTPA token (an opaque token of IBM servers) in the cookie `LtpaToken2`.
+/// The scheme `zosmf`: the service receives a token of z/OSMF. The token is a JWT in the cookie `jwtToken`, or an LTPA
+/// token (an opaque token of IBM servers) in the cookie `LtpaToken2`.
 ///
 /// The scheme uses the first of these tokens that exists:
 ///
-/// 1. The client's own token, if this token is a JWT of z/OSMF. If the client's token is a login token of API ML
-///    (Zowe's API Mediation Layer) with the claim `ltpa`, the scheme uses the token in this claim.
-/// 2. The token of the user's session in [`ZosmfSessions`], where [`ZosmfLogin`](../api/struct.ZosmfLogin.html) stores
-///    it when the user logs in.
-/// 3. The token of a session that the scheme opens with a PassTicket (a one-time password of z/OS) for the APPLID
-///    (application name) of z/OSMF. The scheme keeps the sessions of at most 5,000 users, each until a minute before
-///    the session expires, or until the user logs out. For each user, the scheme opens one session at a time.
+/// 1. The token of the client, if it is a JWT of z/OSMF. If it is a login token of API ML (Zowe's API Mediation Layer)
+///    with the claim `ltpa`, the token in this claim.
+/// 2. The token of a session in [`ZosmfSessions`]. [`ZosmfLogin`](../api/struct.ZosmfLogin.html) stores it there when
+///    the user logs in.
+/// 3. The token of a session that the scheme opens with a PassTicket (a one-time password of z/OS) for the APPLID (the
+///    name of the application) of z/OSMF. The scheme keeps the sessions of at most 5,000 users. It removes a session a
+///    minute before the session expires, and when the user logs out. For each user, the scheme opens one session at a
+///    time.
 ///
-/// If z/OSMF refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAZ601W`. After that, the scheme sends no
-/// PassTicket for this user for a minute, because the security product counts refused PassTickets as wrong passwords.
-/// Clones share the sessions.
+/// If z/OSMF refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAZ601W`. For a minute, the scheme then
+/// sends no PassTicket of this user, because the security product counts refused PassTickets as wrong passwords. Clones
+/// share the sessions.
 ///
 /// ```no_run
 /// use hyper_util::client::legacy::connect::HttpConnector;
@@ -75,14 +76,14 @@ struct Shared<C, G> {
 }
 
 impl<C: Connect, G: PassTicketGenerator> ZosmfScheme<C, G> {
-    /// Creates a scheme that opens sessions at `zosmf` with PassTickets of `tickets` for `applid`. `logins` contains
+    /// Creates a scheme that opens sessions at `zosmf`, with PassTickets of `tickets` for `applid`. `logins` contains
     /// the sessions of users who have logged in with a password.
     pub fn new(zosmf: Zosmf<C>, tickets: G, applid: Applid, logins: ZosmfSessions) -> Self {
         Self(Arc::new(Shared { zosmf, logins, opened: TicketExchange::new(tickets, applid) }))
     }
 
-    /// Asks `breaker` before each PassTicket. After z/OSMF has refused PassTickets of a user, the breaker pauses the
-    /// PassTickets of this user, as the documentation of [`ticket_breaker`](crate::ticket_breaker) says.
+    /// Asks `breaker` before each PassTicket. After z/OSMF has refused PassTickets of a user, the breaker permits no
+    /// PassTickets of this user for some time ([`ticket_breaker`](crate::ticket_breaker)).
     #[must_use]
     pub fn with_breaker(self, breaker: &TicketBreaker) -> Self {
         self.0.opened.set_breaker(breaker, "zosmf");
@@ -131,13 +132,12 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
             Ok(token) => token,
             Err(failure) => return SchemeFuture::ready(Err(failure)),
         };
-        // The future needs only the cookies of the request.
         let cookies = headers.get_all(COOKIE).iter().map(|line| (COOKIE, line.clone()));
         let (shared, cookies) = (self.0.clone(), cookies.collect::<HeaderMap>());
         SchemeFuture::pending(async move {
             let open = |ticket| shared.open(&user, ticket);
-            // The scheme drops a session if its user has logged out, or if there are too many sessions. z/OSMF would
-            // accept such a session until it expires, so the scheme ends the session at z/OSMF.
+            // The scheme drops a session if its user has logged out, or if there are too many sessions. z/OSMF accepts
+            // a session until it expires. So the scheme also ends the session at z/OSMF.
             let end = |user, session| shared.zosmf.end(user, session);
             let session = shared.opened.get(user, token, open, end).await?;
             let session = session.ok_or_else(refused)?;
@@ -145,7 +145,7 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         })
     }
 
-    /// Returns no headers, because earlier layers already remove the cookies of z/OSMF.
+    /// Earlier layers already remove the cookies of z/OSMF.
     fn reserved_headers(&self) -> &[HeaderName] {
         &[]
     }
@@ -158,8 +158,8 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         Accepts::AnyCredentialWithToken
     }
 
-    /// Ends the sessions of `user` at z/OSMF in the background. A session that is being opened at this time is ended as
-    /// soon as it is open. This method needs a tokio runtime.
+    /// Ends the sessions of `user` at z/OSMF in the background. If the scheme is opening a session at this time, it
+    /// ends the session as soon as it is open. This method needs a tokio runtime.
     fn logged_out(&self, user: &UserId) {
         let sessions = [self.0.opened.forget(user), self.0.logins.take(user)];
         for session in sessions.into_iter().flatten() {
@@ -173,8 +173,7 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
 }
 
 impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
-    /// Opens a session. Returns the session and the time at which it expires, or `None` if z/OSMF refuses the
-    /// PassTicket.
+    /// Opens a session. Returns the session and when it expires, or `None` if z/OSMF refuses the PassTicket.
     async fn open(
         &self,
         user: &UserId,
@@ -215,14 +214,14 @@ fn with_cookie(headers: &HeaderMap, name: &str, value: &str) -> Result<SchemeHea
     Ok(SchemeHeaders::new().with(COOKIE, line))
 }
 
-/// A token of z/OSMF that the client itself has sent.
+/// A token of z/OSMF that the client has sent.
 enum OwnToken<'a> {
     Jwt(&'a str),
     Ltpa(Zeroizing<String>),
 }
 
-/// Returns the token of z/OSMF in the verified `token`: either `token` itself, or the text in its claim `ltpa`. The
-/// claims of a login token are read only if a key of API ML or z/OSMF has verified it.
+/// Returns the token of z/OSMF in the verified `token`: `token` itself, or the text in its claim `ltpa`. If the key of
+/// the gateway has verified a login token, its claims are not read.
 fn own_token<'a>(proof: &Proof, token: &'a str) -> Option<OwnToken<'a>> {
     #[derive(Deserialize)]
     struct Claims {
@@ -234,8 +233,8 @@ fn own_token<'a>(proof: &Proof, token: &'a str) -> Option<OwnToken<'a>> {
         Proof::External(external) if external.issuer().eq_ignore_ascii_case(ISSUER) => {
             Some(OwnToken::Jwt(token))
         }
-        // Tokens that the gateway itself issued never contain the claim `ltpa`. If API ML has the key of the gateway,
-        // the tokens of API ML also have the origin `Gateway`, and their claim is ignored (docs/decisions.md#d48).
+        // Tokens of the gateway never contain the claim `ltpa`. If API ML has the same key as the gateway, tokens of
+        // API ML also have the origin `Gateway`, and their claim is ignored (docs/decisions.md#d48).
         Proof::Jwt(jwt) if jwt.origin() != TokenOrigin::Gateway => {
             let payload = token.split('.').nth(1)?;
             let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);

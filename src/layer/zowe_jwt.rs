@@ -20,33 +20,30 @@ use crate::{
     token::{IssuedToken, ServiceId, TokenIssuer},
 };
 
-/// A token with the full lifetime is not used in the last minute before it expires, so that it is still valid when the
+/// The scheme does not use a token with the full lifetime in its last minute, so that the token is still valid when the
 /// service checks it.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// The maximum number of tokens that are kept. A token has less than 2 KiB, so all tokens together have less than 20
-/// MiB.
+/// The maximum number of tokens that are kept. A token has less than 2 KiB.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
 /// The scheme `zoweJwt`: the service receives a login token in the cookie `apimlAuthenticationToken`.
 ///
-/// - If the client's credential is a login token, the service receives this token.
-/// - If the client's credential is a Personal Access Token, a token of another issuer, a client certificate or a
-///   password, the scheme issues a login token for the user. The service accepts this token only if the service trusts
-///   the key of the gateway.
+/// - If the credential of the client is a login token, the service receives this token.
+/// - If it is a Personal Access Token, a token of another issuer, a client certificate or a password, the scheme issues
+///   a login token for the user. The service must trust the key of the gateway.
 ///
 /// A token that the scheme issues is valid only for the service of the route
 /// ([`Jwt::service`](crate::token::Jwt::service), [D23](crate::decisions#d23)): the gateway refuses it on the routes of
-/// other services. The token is not valid for longer than the credential of the client, and not for longer than the
+/// other services. The token is valid neither for longer than the credential of the client, nor for longer than the
 /// lifetime that the issuer sets.
 ///
-/// The gateway sends this cookie and the other cookies of the client in one `Cookie` header. With
-/// [`with_header`](Self::with_header), it also sends the token in another header.
+/// The gateway sends this cookie together with the other cookies of the client.
 ///
-/// The scheme keeps the tokens that it issues. It keeps a token until a minute before the token expires, or until the
-/// user logs out. If the credential of the client shortens the lifetime of a token, the token is kept until it expires.
-/// So a service may get the same token in several requests. A short lifetime limits how long a service can use the
-/// token. The scheme keeps at most 10,000 tokens. Clones of the scheme share the tokens.
+/// The scheme keeps at most 10,000 of the tokens that it issues, and sends the same token in several requests. It
+/// removes a token a minute before the token expires, and when the user logs out. If the credential of the client
+/// shortens the lifetime of a token, the scheme keeps the token until it expires. A service can use a token until the
+/// token expires, so use a short lifetime. Clones share the tokens.
 ///
 /// ```
 /// use std::time::Duration;
@@ -80,7 +77,6 @@ pub struct ZoweJwtScheme {
     issued: Arc<Cache<IssuedFor, Arc<IssuedToken>>>,
 }
 
-/// The user, the service and the validity for which a token was issued.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct IssuedFor {
     user: UserId,
@@ -90,7 +86,7 @@ struct IssuedFor {
 }
 
 impl ZoweJwtScheme {
-    /// Creates a scheme that issues tokens with `issuer`. `domain` is the claim `dom` of these tokens. `names` contains
+    /// Creates a scheme that issues tokens with `issuer` and the claim `dom` with the value `domain`. `names` contains
     /// the name of the cookie.
     pub fn new(issuer: TokenIssuer, domain: &str, names: CookieNames) -> Self {
         let issued = Arc::new(Cache::new(CAPACITY.get()));
@@ -104,14 +100,14 @@ impl ZoweJwtScheme {
         Self { header: Some(name), ..self }
     }
 
-    /// Returns the token that was issued for `key` before, or a new token.
+    /// Returns a kept token for `key`, or a new token.
     fn token_for(&self, key: &IssuedFor) -> Result<Arc<IssuedToken>, Failure> {
         let now = self.issuer.now();
-        // A token that expires with the client's credential is used until it expires, because no token for this
-        // credential may be valid for longer.
+        // If a token expires with the credential of the client, no new token could be valid for longer. So it is used
+        // until it expires.
         let margin = if key.expires_at.is_some() { Duration::ZERO } else { MARGIN };
         let latest = now.plus(self.issuer.lifetime());
-        // If a kept token expires after `latest`, the clock was set back. Such a token is not used.
+        // If a kept token expires after `latest`, the clock was set back.
         let is_fresh = |token: &IssuedToken| {
             now.plus(margin) < token.expires_at() && token.expires_at() <= latest
         };
@@ -121,7 +117,7 @@ impl ZoweJwtScheme {
             }
             self.issued.remove_if(key, |stored| Arc::ptr_eq(stored, &token));
         }
-        // Only one thread signs a token for `key`. Other threads wait for this token for about a millisecond.
+        // One thread signs a token for `key`. Other threads wait for this token, for about a millisecond.
         let token = self.issued.get_or_insert_with(key, || {
             let IssuedFor { user, service, expires_at } = key;
             self.issuer.service_token(user, &self.domain, service, *expires_at).map(Arc::new)
@@ -132,8 +128,7 @@ impl ZoweJwtScheme {
     fn headers_for(&self, request: &SchemeRequest<'_>) -> Result<SchemeHeaders, Failure> {
         let expires_at = match (request.proof(), request.token()) {
             (Proof::Jwt(_), Some(token)) => return self.headers_with(request, token),
-            // This is an error. If the scheme issued a new token instead, this token would stay valid after the
-            // client's token is revoked.
+            // A new token would stay valid after the token of the client is revoked.
             (Proof::Jwt(_), None) => {
                 let reason = "the text of the client's login token was not kept for the scheme";
                 return Err(failed(reason.to_owned(), "The token of the client is missing"));
@@ -167,11 +162,11 @@ impl ZoweJwtScheme {
     }
 }
 
-/// Returns the expiry of a new token, for a client whose credential expires at `credential`. `None` if the token gets
+/// Returns when a new token expires, if the credential of the client expires at `credential`. `None` if the token gets
 /// the full lifetime.
 ///
-/// The time is rounded down to a whole minute. So credentials that expire in the same minute share one token, which
-/// saves signatures. The time is not rounded if the rounded time would be at most one minute from now.
+/// The time is rounded down to a whole minute, so that credentials that expire in the same minute share one token. If
+/// the rounded time is at most one minute from now, the time is not rounded.
 fn expiry(now: Timestamp, lifetime: Duration, credential: Timestamp) -> Option<Timestamp> {
     if now.plus(lifetime) <= credential {
         return None;
@@ -320,7 +315,7 @@ mod tests {
         assert_eq!(jwt.service().map(ServiceId::as_str), Some("jobs"));
         assert_ne!(other, first);
 
-        // A token that was issued for a password is never sent for a PAT that expires earlier than this token.
+        // A PAT never gets a token that expires later than the PAT, such as a token for a password.
         world.clock.set(Timestamp::from_secs(pat.expires_at().as_secs() - 310));
         let (long, _) = world.issued(Proof::Password, "files");
         let (short, jwt) = world.issued(Proof::Pat(pat.clone()), "files");

@@ -1,5 +1,5 @@
-//! Opens connections to Redis, and runs calls on them. If Sentinel is configured, it names the primary. Sentinel is the
-//! program that watches the servers of Redis.
+//! Opens connections to Redis, and runs calls on them. Sentinel is the program that watches the servers of Redis. If
+//! Sentinel is configured, the node asks Sentinel which server is the primary.
 
 use std::{
     fmt,
@@ -27,11 +27,11 @@ use super::{
 };
 use crate::cluster::coordinator::{CoordinatorError, CoordinatorFuture};
 
-/// The longest time limit for an answer of Redis. Nodes with a lease time below 6 s use a shorter limit. Opening a
-/// connection has the same limit.
+/// The time limit for an answer of Redis, and for opening a connection. If the lease time is below 6 s, the limit is
+/// shorter.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// The shortest time limit for an answer. With a lower limit, a short pause of Redis would close connections.
+/// The limit is never shorter than this. Otherwise a short pause of Redis would close connections.
 const MIN_ANSWER_LIMIT: Duration = Duration::from_millis(500);
 
 /// After a failed attempt to connect, all calls fail for this time, without a new attempt.
@@ -43,8 +43,8 @@ const SENTINEL_PERIOD: Duration = Duration::from_secs(1);
 
 /// Redis as the *place*: the store in which the nodes of a site share data.
 ///
-/// If a connection was closed, the next call connects again. With Sentinel, new connections go to the primary that
-/// Sentinel names.
+/// If a connection was closed, the next call opens a new one. With Sentinel, the new connection goes to the primary
+/// that Sentinel names.
 #[derive(Clone)]
 pub struct RedisPlace {
     pub(super) shared: Arc<Shared>,
@@ -55,15 +55,15 @@ pub(super) struct Shared {
     pub(super) settings: RedisSettings,
     /// The connection for calls that Redis answers immediately.
     pub(super) calls: Line,
-    /// The connection for the call that waits for new entries of the log. This call needs a connection of its own,
-    /// because Redis answers the calls of a connection one after the other.
+    /// The connection for the call that waits for new entries of the log. Redis answers the calls of a connection one
+    /// after the other. So on a shared connection, this call would delay all other calls.
     pub(super) waiting: Line,
     watch: std::sync::Mutex<Option<JoinHandle<()>>>,
     /// How long Redis may take to answer, in milliseconds.
     answer_limit: AtomicU64,
 }
 
-/// A connection to the primary. It is opened when a call needs it.
+/// A connection to the primary. The first call opens it.
 #[derive(Default)]
 pub(super) struct Line(Mutex<State>);
 
@@ -79,7 +79,8 @@ impl RedisPlace {
     /// Creates a place. The first call connects to Redis.
     ///
     /// # Errors
-    /// [`RedisSettingsError`] if the settings do not fit together.
+    /// [`RedisSettingsError`] if a password is missing, or if there are certificates without `rediss://` or the
+    /// reverse.
     pub fn new(settings: RedisSettings) -> Result<Self, RedisSettingsError> {
         settings.check()?;
         let name = settings.address.to_string().into();
@@ -95,8 +96,7 @@ impl RedisPlace {
         &self.shared.name
     }
 
-    /// Runs a script with the keys and arguments, and returns its answer. The call takes at most a few seconds. All
-    /// keys must be keys of this site.
+    /// Runs a script with the keys and arguments, and returns its answer. All keys must be keys of this site.
     pub(crate) fn invoke(
         &self,
         script: &'static Script,
@@ -116,8 +116,8 @@ impl RedisPlace {
         let shared = self.shared.clone();
         Box::pin(async move {
             let call = async |primary: &Primary| {
-                // `args` can fail because the term of the call belongs to another server. The connection is then
-                // closed, because a new connection may reach that server.
+                // If the term of the call belongs to another server, `args` fails. The connection is then closed,
+                // because a new connection may reach that server.
                 let args = args(&primary.server())
                     .map_err(|error| Failure { error, is_of_connection: true })?;
                 let answer = primary.connection.run(script, &keys, &args).await;
@@ -128,9 +128,9 @@ impl RedisPlace {
     }
 }
 
-/// Returns the time limit for an answer of Redis, for nodes with this lease time. Opening a connection has the same
-/// limit. If the lease time is more than 1 s, both limits together are shorter than a lease. So a node can leave a dead
-/// server before the lease of the node ends.
+/// Returns the time limit for an answer of Redis, for nodes with this lease time. A node notices a dead server after
+/// one such limit, and needs up to one more limit to open a new connection. If the lease time is more than 1 s, both
+/// limits together are shorter than the lease time.
 fn limit_for(lease: Duration) -> Duration {
     (lease / 3).clamp(MIN_ANSWER_LIMIT, ANSWER_LIMIT)
 }
@@ -140,8 +140,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Shared {
-    /// Sets how long Redis may take to answer, for nodes with this lease time. If a server does not answer any more and
-    /// another server has become the primary, a node should notice this in less than a lease time.
+    /// Sets how long Redis may take to answer, for nodes with this lease time.
     pub(super) fn set_lease(&self, lease: Duration) {
         self.answer_limit.store(millis(limit_for(lease)), Ordering::Relaxed);
     }
@@ -150,8 +149,7 @@ impl Shared {
         Duration::from_millis(self.answer_limit.load(Ordering::Relaxed))
     }
 
-    /// Runs `call` with a connection of `line`. `limit` is the time limit of `call`. If the connection must be opened
-    /// first, opening it has a time limit of its own.
+    /// Runs `call` with the connection of `line`. `limit` does not include the time for opening the connection.
     pub(super) async fn call<T>(
         self: &Arc<Self>,
         line: &Line,
@@ -231,8 +229,8 @@ async fn watch_sentinel(shared: Weak<Shared>) {
 }
 
 impl Line {
-    /// Drops `primary`, if this is still the open connection. Calls that wait for an answer on this connection keep it
-    /// until they end.
+    /// If `primary` is still the open connection of this line, the line drops it. Calls that wait for an answer on this
+    /// connection keep it until they end.
     async fn close(&self, primary: &Arc<Primary>) {
         let mut state = self.0.lock().await;
         if matches!(&*state, State::Open(open) if Arc::ptr_eq(open, primary)) {

@@ -1,5 +1,5 @@
-//! Finds the primary, and connects to it. With Sentinel, the program that watches the servers of Redis, the primary can
-//! change.
+//! Finds the primary of Redis, and connects to it. Sentinel is the program that watches the servers of Redis. With
+//! Sentinel, another server can become the primary.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,8 +39,8 @@ pub(crate) struct Server<'a> {
     pub(crate) opened_at: u64,
 }
 
-/// Connects to the current primary. The connection, TLS, the password and the first commands may take `limit` together.
-/// Before that, the requests to Sentinel have a limit of their own.
+/// Connects to the current primary. First, the requests to Sentinel have the limit `SENTINEL_LIMIT`. Then TCP, TLS, the
+/// login and the first commands together may take `limit`.
 pub(super) async fn connect(
     place: &Arc<str>,
     settings: &RedisSettings,
@@ -95,8 +95,8 @@ async fn open(
     Ok(Primary { connection, run_id, opened_at })
 }
 
-/// Returns the address of the current primary. If the Sentinels give different answers, uses the answer of the latest
-/// failover (the highest `config-epoch`).
+/// Returns the address of the current primary. If the Sentinels give different answers, the answer with the highest
+/// `config-epoch` counts: it belongs to the latest failover.
 pub(super) async fn find(place: &Arc<str>, settings: &RedisSettings) -> Result<Endpoint, Failure> {
     let nodes = match &settings.address.source {
         Source::Server(endpoint) => return Ok(endpoint.clone()),
@@ -155,7 +155,6 @@ pub(super) async fn ask_sentinels(
     futures_join(nodes.iter().map(limited)).await
 }
 
-/// Waits for all futures.
 async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut waiting: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|cx| {

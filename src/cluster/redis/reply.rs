@@ -1,4 +1,4 @@
-//! Reads answers of Redis. The answers are untrusted bytes. An unexpected answer of a script is an error.
+//! Reads answers of Redis. The answers are untrusted bytes.
 
 use std::{collections::HashMap, num::NonZeroU64, sync::Arc};
 
@@ -18,7 +18,7 @@ const MAX_INFO_LINES: usize = 2000;
 pub(super) struct Info(HashMap<String, String>);
 
 impl Info {
-    /// Reads the lines `name:value`. Other lines are ignored.
+    /// Reads the lines `name:value`, and ignores other lines.
     pub(super) fn read(answer: &Value) -> Self {
         let text = bytes(answer).map(String::from_utf8_lossy).unwrap_or_default();
         let pairs = text.lines().take(MAX_INFO_LINES).filter_map(|line| line.split_once(':'));
@@ -44,7 +44,7 @@ pub(super) struct SentinelMaster {
 }
 
 impl SentinelMaster {
-    /// Reads the answer to `SENTINEL MASTER`. The answer is a list in which each name is followed by its value.
+    /// Reads the answer to `SENTINEL MASTER`: a list in which each name is followed by its value.
     pub(super) fn read(answer: &Value) -> Option<Self> {
         let Value::Array(parts) = answer else { return None };
         let field = |name: &str| {
@@ -83,8 +83,8 @@ pub(super) fn millis(answer: &Value) -> Option<u64> {
     seconds(answer)?.checked_mul(1000)?.checked_add(micros / 1000)
 }
 
-/// Reads the number of bytes in the answer to `MEMORY USAGE`, or another number that is not negative. Returns 0 for any
-/// other answer, such as nil for a key that does not exist.
+/// Reads a number, such as the answer to `MEMORY USAGE`. Returns 0 if the number is negative, or if the answer is not a
+/// number. For a key that does not exist, the answer is nil.
 pub(super) fn size(answer: &Value) -> u64 {
     match answer {
         Value::Int(bytes) => u64::try_from(*bytes).unwrap_or(0),
@@ -92,8 +92,7 @@ pub(super) fn size(answer: &Value) -> u64 {
     }
 }
 
-/// Reads the number of the setting `name` in the answer to `CONFIG GET`. The answer is a list in which each name is
-/// followed by its value.
+/// Reads the value of the setting `name` in the answer to `CONFIG GET`, if the value is a number.
 pub(super) fn setting(answer: &Value, name: &str) -> Option<u64> {
     let Value::Array(parts) = answer else { return None };
     let mut pairs = parts.chunks_exact(2);
@@ -106,7 +105,6 @@ pub(super) fn server_id(text: &str) -> Option<Arc<str>> {
     is_id.then(|| text.into())
 }
 
-/// Reads an integer.
 pub(super) fn number(value: &Value) -> Option<i64> {
     match value {
         Value::Int(number) => Some(*number),
@@ -114,7 +112,6 @@ pub(super) fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// Returns the bytes of a string.
 pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
@@ -124,7 +121,7 @@ pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     }
 }
 
-/// A text that says what is malformed in an answer.
+/// Says which part of an answer is malformed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem(pub(super) String);
 
@@ -208,8 +205,8 @@ fn entry(answer: &Value) -> Result<LogEntry, Problem> {
     read.filter(|_| fields.len() == 10).ok_or_else(problem)
 }
 
-/// Reads the answer of the script `image`, or of `HSCAN`, for one kind of records. Returns the next cursor and the
-/// records.
+/// Reads the answer of the script `image`, or of `HSCAN`. All records of this answer have the kind `kind`. Returns the
+/// next cursor and the records.
 pub(super) fn image(kind: RecordKind, answer: &Value) -> Result<(u64, Vec<Record>), Problem> {
     let [cursor, fields] = array(answer)?;
     let cursor = self::cursor(cursor)?;
@@ -234,7 +231,8 @@ pub(super) fn cursor(answer: &Value) -> Result<u64, Problem> {
     text(answer).and_then(decimal).ok_or_else(|| Problem::new("a cursor"))
 }
 
-/// The answer of the script `renew`. Either the lease is stored, or another lease has the name of the node.
+/// The answer of the script `renew`. `Stored` means that Redis has stored the lease. `Taken` means that another process
+/// has a lease with the name of this node, and contains that lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Renewal {
     Stored(Renewed),
@@ -257,7 +255,6 @@ pub(super) fn renewal(node: &NodeName, answer: &Value) -> Result<Renewal, Proble
     }
 }
 
-/// Reads all leases.
 pub(super) fn leases(answer: &Value) -> Result<Vec<LeaseRecord>, Problem> {
     let lease = |pair: &[Value]| {
         let [node, lease] = pair else { return Err(Problem::new("the key leases")) };
@@ -273,7 +270,7 @@ pub(super) fn contents(answer: &Value) -> Result<(u64, Vec<LeaseRecord>), Proble
     Ok((size(records), self::leases(leases)?))
 }
 
-/// Reads `incarnation number applied`.
+/// Reads a lease from the text `incarnation number applied`.
 fn read_lease(node: NodeName, answer: &Value) -> Result<LeaseRecord, Problem> {
     let read = || {
         let mut parts = text(answer)?.split(' ');
@@ -288,7 +285,6 @@ fn read_lease(node: NodeName, answer: &Value) -> Result<LeaseRecord, Problem> {
     Ok(LeaseRecord { node, incarnation, number, applied })
 }
 
-/// Returns the elements of an array with a fixed length.
 fn array<const N: usize>(answer: &Value) -> Result<&[Value; N], Problem> {
     elements(answer)?.try_into().map_err(|_| Problem::new("the answer to a script"))
 }
@@ -308,21 +304,20 @@ fn flag(answer: &Value) -> Result<bool, Problem> {
     }
 }
 
-/// Reads a number that has only digits.
+/// Reads a number. A sign is an error.
 pub(super) fn decimal(text: &str) -> Option<u64> {
     let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_decimal)
 }
 
-/// Returns the text of a string.
 pub(super) fn text(answer: &Value) -> Option<&str> {
     std::str::from_utf8(bytes(answer)?).ok()
 }
 
-/// Calls readers of this module with an answer. A fuzz target calls this function.
+/// A fuzz target: calls the readers of this module with an answer.
 ///
 /// # Panics
-/// This function panics if a value that it has read cannot be read again from the text of the value.
+/// If a value is written as text, and the text cannot be read back.
 #[cfg(feature = "fuzzing")]
 pub fn read_answers(answer: &[u8]) {
     let Ok(answer) = redis::parse_redis_value(answer) else { return };

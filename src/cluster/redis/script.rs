@@ -2,13 +2,13 @@
 
 use std::{fmt, sync::OnceLock};
 
-/// A Lua script. Redis runs a script as one atomic step.
+/// A Lua script. Redis runs each script as one atomic step.
 ///
-/// A script reports its own errors with these codes, which become a
+/// The scripts report errors with these codes. Each becomes a
 /// [`CoordinatorError`](crate::cluster::coordinator::CoordinatorError):
-/// - `TPTERM`: the term of the call has ended, the site has no data, or the call is a late renewal of a lease;
-/// - `TPVER n`: the data was written by protocol version `n`, which is not the version of this program;
-/// - `TPLEASE n`: the site already has the lease time of `n` milliseconds, and this node has another lease time;
+/// - `TPTERM`: the term of the call has ended, the site has no data, or a later renewal of the lease is already stored;
+/// - `TPVER n`: another version of this program has written the data, with protocol version `n`;
+/// - `TPLEASE n`: the site has a lease time of `n` milliseconds, and this node has another one;
 /// - `TPBAD text`: the data is malformed;
 /// - `TPSALT text`: the site already has the maximum number of salts.
 pub(crate) struct Script {
@@ -26,7 +26,7 @@ impl Script {
         self.code
     }
 
-    /// Returns the SHA-1 hash by which Redis finds a script that it has in its cache.
+    /// Returns the SHA-1 hash. Redis keeps scripts in a cache, and finds a script there by this hash.
     pub(super) fn hash(&self) -> &str {
         self.hash.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned())
     }

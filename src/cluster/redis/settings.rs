@@ -1,4 +1,5 @@
-//! The settings for reaching Redis, directly or through Sentinel, the program that watches the servers of Redis.
+//! The settings of the connections to Redis. The address of the primary is either configured, or comes from Sentinel,
+//! the program that watches the servers of Redis.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -7,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::{settings_error::RedisSettingsError, tls::RedisTls};
 
-/// The name of a site: 1–64 letters, digits, dots, hyphens and underscores. All nodes of a site use the same name. Two
-/// sites with different names can share one Redis.
+/// The name of a site: 1–64 letters, digits, dots, hyphens and underscores. All nodes of a site use the same name.
+/// Sites with different names can share one Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SiteName(Arc<str>);
 
@@ -16,7 +17,7 @@ impl SiteName {
     /// Creates a name.
     ///
     /// # Errors
-    /// [`RedisSettingsError::Site`] if the text is empty or too long, or has a character that a name cannot contain.
+    /// [`RedisSettingsError::Site`] if the text is not such a name.
     pub fn new(text: &str) -> Result<Self, RedisSettingsError> {
         if is_name(text) {
             Ok(Self(text.into()))
@@ -25,13 +26,13 @@ impl SiteName {
         }
     }
 
-    /// Returns the name.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The address of the primary of Redis, or of the Sentinels that know it.
+/// The address of the primary of Redis, or the addresses of the Sentinels that know the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisAddress {
     pub(super) source: Source,
@@ -78,28 +79,28 @@ impl fmt::Display for Endpoint {
 }
 
 impl RedisAddress {
-    /// The maximum number of Sentinels.
     const MAX_SENTINELS: usize = 16;
 
     /// Reads the URL of the primary: `rediss://user@host:port/database`. The user and the database are optional.
     /// `redis://`, without TLS, is allowed only for a server on this machine.
     ///
     /// # Errors
-    /// [`RedisSettingsError`] if this is not such a URL, or if it contains a password.
+    /// [`RedisSettingsError`] if `url` has another form, or if it contains a password.
     pub fn from_url(url: &str) -> Result<Self, RedisSettingsError> {
         let Url { endpoint, user, database } = Url::read(url)?;
         Ok(Self { source: Source::Server(endpoint), user, database: database.unwrap_or(0) })
     }
 
-    /// Creates the address of a primary that Redis Sentinel names. Sentinel is asked when a connection is opened.
+    /// Creates the address of a primary that Sentinel names. The node asks Sentinel each time that it opens a
+    /// connection.
     ///
     /// `master` is the name of the primary in the configuration of Sentinel. `sentinels` are the URLs of the Sentinels,
-    /// such as `rediss://host:26379`. They can contain a user for Sentinel. All of them must have the same scheme and
-    /// the same user. If they use TLS, the primary must use TLS, too. `user` is the user for Redis.
+    /// such as `rediss://host:26379`. These URLs can contain a user for Sentinel. All of them must have the same scheme
+    /// and the same user. If the Sentinels use TLS, the primary must use TLS, too. `user` is the user for Redis.
     ///
     /// # Errors
-    /// [`RedisSettingsError`] if a part is malformed, if a URL contains a database or a password, if the URLs differ in
-    /// their scheme or user, or if there are no URLs or more than 16.
+    /// [`RedisSettingsError`] if an argument is malformed, if a URL contains a database or a password, if the URLs
+    /// differ in their scheme or user, or if there are no URLs or more than 16.
     pub fn from_sentinel<'a>(
         master: &str,
         sentinels: impl IntoIterator<Item = &'a str>,
@@ -142,7 +143,7 @@ impl RedisAddress {
     }
 }
 
-/// A name for messages.
+/// Writes the address for messages.
 impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
@@ -190,7 +191,7 @@ impl RedisSettings {
         Self { tls: Some(tls), ..self }
     }
 
-    /// Checks that the parts fit together.
+    /// Checks that each user has a password, and that there are certificates exactly if the address uses TLS.
     pub(super) fn check(&self) -> Result<(), RedisSettingsError> {
         if self.address.is_encrypted() != self.tls.is_some() {
             return Err(RedisSettingsError::Tls);
@@ -231,8 +232,8 @@ struct Url {
 impl Url {
     fn read(url: &str) -> Result<Self, RedisSettingsError> {
         const ERROR: RedisSettingsError = RedisSettingsError::Url;
-        // This function looks for a password before it parses the URL. If it parsed the URL first, the parser could
-        // refuse the URL for another reason, and the error would not mention the password.
+        // The check for a password comes before the parser of URLs. Otherwise, if the parser refuses the URL for
+        // another reason, the error does not mention the password.
         let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
         let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
         let user = authority.rsplit_once('@').map(|(user, _)| user);
@@ -248,7 +249,7 @@ impl Url {
         };
         let host = uri.host().ok_or(ERROR)?;
         let host = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
-        // The parser of URLs ignores a port that is too large, so the port is parsed here.
+        // The parser of URLs ignores a port that is too large. So this function parses the port itself.
         let port = match authority.rsplit_once('@').map_or(authority, |(_, rest)| rest) {
             text if Some(text) == uri.host() => 6379,
             text => {

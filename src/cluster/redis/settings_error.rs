@@ -12,7 +12,7 @@ pub enum RedisSettingsError {
     /// The name of the primary in Sentinel is not valid.
     #[error("{0:?} is not the name of a primary in Sentinel; use the name of `sentinel monitor`")]
     Master(String),
-    /// The text is not a URL of Redis, or the name of a user has a character that is not allowed.
+    /// The text is not a URL of Redis, or the name of a user is malformed.
     #[error(
         "the URL of Redis is malformed; write rediss://user@host:port or rediss://user@host:port/database"
     )]
@@ -23,7 +23,7 @@ pub enum RedisSettingsError {
          redis.sentinel.passwordFile)"
     )]
     PasswordInUrl,
-    /// The connection to another machine would be without TLS.
+    /// The URL names another machine and does not use TLS.
     #[error(
         "the connection to Redis at {0:?} would not be encrypted; use rediss://, or redis:// with an address of this \
          machine, such as 127.0.0.1"
@@ -35,13 +35,13 @@ pub enum RedisSettingsError {
          database"
     )]
     Sentinels,
-    /// There are certificates without `rediss://`, or there is `rediss://` without certificates.
+    /// The settings have certificates without `rediss://`, or `rediss://` without certificates.
     #[error(
         "rediss:// needs certificateAuthorities (the CA certificates for the certificate of Redis), and redis:// must \
          not have certificates"
     )]
     Tls,
-    /// There is a user without a password.
+    /// A user has no password.
     #[error(
         "a user of Redis or Sentinel is set, but no password; set redis.passwordFile (for Sentinel: \
          redis.sentinel.passwordFile)"

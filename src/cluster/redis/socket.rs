@@ -1,4 +1,4 @@
-//! The byte stream to a server of Redis: TCP, perhaps with TLS.
+//! The byte stream to a server of Redis: TCP, with or without TLS.
 
 use std::{
     io,
@@ -19,11 +19,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{settings::Endpoint, tls::RedisTls};
 
-/// The maximum number of bytes between two completed answers.
+/// The maximum number of bytes that the client reads from one completed answer to the next.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
-/// A stream that fails if an answer is too large, because the client keeps an answer in memory until the answer is
-/// complete.
+/// A stream that fails if an answer is too large. The client keeps an answer in memory until the answer is complete, so
+/// the size needs a limit.
 pub(super) struct Socket {
     stream: Stream,
     read: AnswerBytes,
@@ -52,7 +52,7 @@ impl AnswerBytes {
 }
 
 impl Socket {
-    /// Opens a connection. The caller must limit the time.
+    /// Opens a connection without a time limit. The caller must limit the time.
     pub(super) async fn connect(
         endpoint: &Endpoint,
         tls: Option<&RedisTls>,

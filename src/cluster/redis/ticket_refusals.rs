@@ -1,4 +1,4 @@
-//! Refused PassTickets that all nodes count in Redis.
+//! Counts in Redis the PassTickets that services have refused to all nodes of a site.
 
 use std::time::Duration;
 
@@ -27,20 +27,20 @@ static COUNT: Script = Script::new("ticket_refusals", include_str!("ticket_refus
 /// The maximum number of pairs of user and APPLID with refusals.
 const MAX_PAIRS: &str = "10000";
 
-/// A reserved ticket blocks other tickets of the same user and APPLID until a node reports the answer of the service.
-/// If no node reports an answer, the ticket blocks them for this time.
+/// A reserved ticket blocks other tickets of the same user and APPLID until the node reports the answer of the service.
+/// If the node does not report an answer, the block ends after this time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Counts the refused PassTickets of all nodes of a site in Redis. Clones share the counts.
+/// Counts the refused PassTickets of all nodes of a site. Clones share the counts.
 ///
-/// Redis holds the ids of users whose tickets were refused, and of users who wait for the answer to a ticket.
+/// Redis stores the ids of users whose tickets were refused, and of users with a ticket whose answer is not known yet.
 #[derive(Clone, Debug)]
 pub struct RedisRefusals {
     place: RedisPlace,
 }
 
 impl RedisRefusals {
-    /// Creates counts in `place`.
+    /// Keeps the counts in `place`.
     pub fn new(place: RedisPlace) -> Self {
         Self { place }
     }
@@ -73,8 +73,9 @@ impl RedisRefusals {
         self.place.invoke(&COUNT, keys, args.collect())
     }
 
-    /// Calls Redis in a task, without waiting for the answer. The number of these tasks is small: one for each request
-    /// of an administrator and, after the change of a key, one for each user whose tickets were stopped.
+    /// Calls Redis in a task, without waiting for the answer. The number of these tasks is small. Each request of an
+    /// administrator starts one. The change of a key starts one for each user for whom the gateway had stopped to make
+    /// PassTickets.
     fn send(&self, call: CoordinatorFuture<Value>) {
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
@@ -163,7 +164,6 @@ fn read_reserved(answer: &Value, ticket: SharedTicket) -> Option<Reserved> {
     }
 }
 
-/// Reads the list of all pairs.
 fn read_list(answer: &Value) -> Option<Vec<SharedRefusal>> {
     let Value::Array(parts) = answer else { return None };
     let pairs = parts.chunks(2).map(|pair| {

@@ -1,4 +1,4 @@
-//! Time slots of PassTickets that all nodes reserve in Redis.
+//! All nodes reserve the time slots of their PassTickets in Redis.
 
 use std::{
     sync::{
@@ -28,12 +28,14 @@ static RESERVE: Script = Script::new("time_slot", include_str!("time_slot.lua"))
 
 /// Reserves time slots in Redis, so that no two nodes of a site make the same PassTicket. Clones share their state.
 ///
-/// A time slot is one second of the clock of Redis. Redis may lose its data, or a new primary may lack the last
-/// reservations of the old primary. In both cases, Redis has no record of some past slots that were reserved. So each
-/// node reserves only slots that are later than two events: the node connected to the server, and the node first saw
-/// the epoch (the id of the data). If the old primary still answers another node after a failover, the same slot may be
-/// reserved twice. To avoid this, the old primary must stop writing when it has lost its replicas
-/// (`min-replicas-to-write`).
+/// A time slot is one second of the clock of Redis. It can happen that Redis loses its data, or that a new primary
+/// lacks the last reservations of the old primary. In both cases, Redis does not know some past slots that were
+/// reserved. So each node reserves only slots after the time at which it connected to the server, and after the time at
+/// which it first saw the epoch (the id of the data).
+///
+/// A danger remains. After a failover, if the old primary still answers another node, both primaries can reserve the
+/// same slot. To avoid this, set `min-replicas-to-write`: then an old primary that has lost its replicas refuses to
+/// write.
 #[derive(Clone, Debug)]
 pub struct RedisTimeSlots {
     place: RedisPlace,
@@ -42,7 +44,7 @@ pub struct RedisTimeSlots {
     epoch: Arc<Mutex<Epoch>>,
 }
 
-/// Identifies the data of a site from one loss of data to the next.
+/// The data of a site. If Redis loses the data, the data gets a new id.
 #[derive(Clone, Debug, Default)]
 struct Epoch {
     id: Vec<u8>,
@@ -55,13 +57,13 @@ struct Epoch {
 enum Verdict {
     Reserved(Timestamp),
     None(NoTimeSlot),
-    /// The data of the site has this epoch, which differs from the epoch of the request.
+    /// The request had another epoch than the data of the site. Contains the epoch of the data.
     OtherEpoch(Vec<u8>),
 }
 
 impl RedisTimeSlots {
-    /// Creates time slots in `place`. A node must have [joined](crate::cluster::coordinator::Coordinator::join) the
-    /// site in this place before.
+    /// Reserves time slots in `place`. A node must first [join](crate::cluster::coordinator::Coordinator::join) the
+    /// site in this place.
     pub fn new(place: RedisPlace) -> Self {
         Self { place, latest: Arc::default(), epoch: Arc::default() }
     }
@@ -70,7 +72,6 @@ impl RedisTimeSlots {
         self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the script once.
     async fn ask(&self, request: SlotRequest) -> Result<(Verdict, Timestamp), CoordinatorError> {
         let SlotRequest { user, applid, spare, not_before, .. } = request;
         let keys = SiteKeys(&self.place.shared.settings.site);

@@ -12,15 +12,15 @@ use super::settings_error::RedisSettingsError;
 
 /// The certificates for the connections to Redis and Sentinel.
 ///
-/// These connections use neither the default cryptography provider of the process nor the CAs (certificate authorities)
-/// that the operating system trusts.
+/// The connections trust only the CAs (certificate authorities) of this value, and not the CAs of the operating system.
+/// They do not use the default cryptography provider of the process.
 #[derive(Clone)]
 pub struct RedisTls {
     pub(super) config: Arc<ClientConfig>,
 }
 
 impl RedisTls {
-    /// Trusts servers whose certificate one of these CAs has issued. `authorities` has the CA certificates in PEM.
+    /// Trusts servers whose certificate was issued by one of the CAs in `authorities` (PEM).
     ///
     /// # Errors
     /// [`RedisSettingsError::Pem`] if the document has no certificate, or if a certificate is malformed.
@@ -29,11 +29,11 @@ impl RedisTls {
         Ok(Self { config: Arc::new(config) })
     }
 
-    /// Trusts servers whose certificate one of these CAs has issued, and presents a client certificate. All documents
-    /// are in PEM.
+    /// Trusts servers whose certificate was issued by one of the CAs in `authorities`, and presents a client
+    /// certificate. All documents are in PEM.
     ///
     /// # Errors
-    /// [`RedisSettingsError`] if a document is malformed, or if the key is not the key of the certificate.
+    /// [`RedisSettingsError`] if a document is malformed, or if the key does not belong to the certificate.
     pub fn with_client_certificate(
         authorities: &[u8],
         certificate: &[u8],

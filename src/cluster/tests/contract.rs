@@ -1,5 +1,5 @@
-//! Checks that each *place* (the store that the nodes share) must pass. The simulated place and Redis pass the same
-//! checks, so for these checks the simulation does not differ from Redis.
+//! Checks that each *place* (the store that the nodes share) must pass. They run with the simulated place and with
+//! Redis, to show that the simulation does not differ from Redis.
 
 use std::{collections::BTreeSet, num::NonZeroU64, time::Duration};
 
@@ -55,7 +55,6 @@ fn lease(name: &str, incarnation: Incarnation, number: u64) -> LeaseRecord {
     }
 }
 
-/// Returns all entries after `after`.
 async fn entries(place: &dyn Coordinator, term: &Term, after: LogPosition) -> Vec<LogEntry> {
     let (mut all, mut position) = (Vec::new(), after);
     loop {
@@ -84,7 +83,7 @@ async fn image(place: &dyn Coordinator, term: &Term) -> BTreeSet<String> {
     }
 }
 
-/// Returns a record as text with its fingerprint, which `Debug` does not show.
+/// Returns a record as text. Unlike `Debug`, this text contains the fingerprint.
 fn text(record: &Record) -> String {
     let RecordParts { kind, key, value, is_of_now } = record.parts();
     format!("{kind:?} {key:?} {value:?} {is_of_now}")
@@ -107,12 +106,10 @@ async fn assert_contract(place: &dyn Coordinator) {
     let publish = |from, records| place.publish(term.clone(), node(from), records);
     assert_eq!(entries(place, &term, LogPosition::START).await, []);
 
-    // The log and the image.
     let first = publish("a", vec![token(1, 5), Record::Revocation(rule(5)), issued(5)]).await;
     let first = first.unwrap();
     assert!(first > LogPosition::START);
     assert_eq!(join().await.unwrap().last, first);
-    // No entry was removed, so the log can be read from its start.
     assert_eq!(entries(place, &term, LogPosition::START).await.len(), 3);
     let changing = [token(1, 10), Record::RuleOfNow(rule(4)), Record::Salt([1; 64]), token(2, 1)];
     let unchanged = [token(1, 9), Record::Revocation(rule(5)), issued(6), token(2, 1)];
@@ -139,7 +136,7 @@ async fn assert_contract(place: &dyn Coordinator) {
     assert_eq!(new.into_iter().map(|entry| entry.record).collect::<Vec<_>>(), many);
     assert_eq!(image(place, &term).await.len(), 5 + MAX_PUBLISHED);
 
-    // Salts. The place refuses only the node whose salt exceeds the limit.
+    // The place refuses only the salt that exceeds the limit.
     for number in 2..=16 {
         publish("a", vec![Record::Salt([number; 64])]).await.unwrap();
     }
@@ -149,7 +146,6 @@ async fn assert_contract(place: &dyn Coordinator) {
     publish("a", vec![Record::Salt([16; 64])]).await.unwrap();
     assert_eq!(join().await.unwrap().last, position);
 
-    // Leases.
     let (one, two) = (Incarnation::new(), Incarnation::new());
     let renew = |lease: LeaseRecord, replaced| place.renew(term.clone(), lease, replaced);
     let renewed = renew(lease("a", one, 1), None).await.unwrap();
@@ -173,7 +169,6 @@ async fn assert_contract(place: &dyn Coordinator) {
     place.remove(term.clone(), lease("a", two, 1)).await.unwrap();
     assert_eq!(place.leases(term.clone()).await.unwrap(), []);
 
-    // Calls with another term fail.
     let other = Term::new(&term.as_str().replace(|digit: char| digit.is_ascii_digit(), "0"));
     assert_ne!(other, term);
     let error = |error: CoordinatorError| {

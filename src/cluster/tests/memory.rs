@@ -1,4 +1,4 @@
-//! A memory of a node that survives the end of a simulated process.
+//! The memory of a simulated node. It survives the end of the process.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,6 @@ use crate::{
     token::VerifiedToken,
 };
 
-/// A memory of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Memory(Arc<Inner>);
 
@@ -39,7 +38,6 @@ struct State {
     random: fastrand::Rng,
     /// The longest time of a write.
     delay: Duration,
-    /// Whether the disk is full.
     is_full: bool,
 }
 
@@ -69,12 +67,11 @@ impl Memory {
         self.0.state.lock().unwrap().delay = delay;
     }
 
-    /// Sets whether the disk is full. If it is full, the memory cannot store records of the log.
+    /// If the disk is full, the memory cannot store records of the log.
     pub(super) fn set_full(&self, is_full: bool) {
         self.0.state.lock().unwrap().is_full = is_full;
     }
 
-    /// Returns all records, so that tests can compare them.
     pub(super) fn records(&self) -> Vec<Record> {
         self.0.state.lock().unwrap().records.values().cloned().collect()
     }
@@ -83,7 +80,7 @@ impl Memory {
         self.0.index.check(token).is_err()
     }
 
-    /// Merges a record. Returns whether it was new.
+    /// Merges a record. Returns whether the record was new.
     fn merge(&self, record: &Record) -> bool {
         let stored = match record {
             Record::RuleOfNow(rule) => Record::Revocation(rule.clone()),
@@ -110,7 +107,7 @@ impl Memory {
         is_new
     }
 
-    /// Revokes the registered PATs of the rule's user that have a later issue time than the rule, and returns the
+    /// Revokes the registered PATs of the user of the rule whose issue time is later than the rule. Returns the
     /// revocations. Does nothing for the rule of a service.
     fn derive(&self, rule: &Revocation) -> Vec<Record> {
         let Revocation::User { user: of, up_to } = rule else { return Vec::new() };
@@ -130,7 +127,7 @@ impl Memory {
         missed
     }
 
-    /// Returns the result of a write after a delay. The write itself takes effect immediately.
+    /// Returns `result` after a delay. The write itself has already taken effect.
     fn answer<T: Send + 'static>(&self, result: T) -> StoreFuture<T> {
         let mut state = self.0.state.lock().unwrap();
         let longest = u64::try_from(state.delay.as_micros()).unwrap();
@@ -207,7 +204,6 @@ impl NodeMemory for Memory {
     }
 }
 
-/// The simulation has no registry.
 impl AccessTokenStore for Memory {
     fn change(&self, _: AccessTokenChange, _: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         unimplemented!("the simulation has no registry")

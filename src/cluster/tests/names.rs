@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(super) const LEASE: Duration = Duration::from_secs(3);
-/// Enough time for a step in which a node need not wait for other nodes.
+/// A step takes less than this if the node does not wait for other nodes.
 pub(super) const SHORT: Duration = Duration::from_millis(200);
 pub(super) const SERVED: Option<Result<(), CheckError>> = Some(Ok(()));
 pub(super) const REFUSED: Option<Result<(), CheckError>> = Some(Err(CheckError::Unavailable));
@@ -34,7 +34,6 @@ pub(super) fn options(name: &str) -> ClusterOptions {
     ClusterOptions::new(NodeName::new(name).unwrap())
 }
 
-/// A machine on which one node can run: its memory, and its network to the place.
 pub(super) struct Machine {
     pub(super) memory: Memory,
     pub(super) network: Network,
@@ -116,7 +115,7 @@ async fn a_node_starts_at_once_after_it_has_left_and_waits_after_a_kill() {
     let machine = Machine::new(&place, 1);
     let process = Process::default();
     let node = machine.start(&process, "a").await.unwrap();
-    // In this second, the memory stores that the node has had a lease of this term. So the next process need not wait
+    // In this second, the memory stores that the node has had a lease of this term. So the next process does not wait
     // for other nodes.
     sleep(Duration::from_secs(1)).await;
     node.leave().await;
@@ -203,8 +202,7 @@ async fn a_process_that_has_handed_over_can_refuse_tokens_without_removing_the_l
     }
 }
 
-/// The new process must not publish its memory before it accepts tokens. With a million records, requests would have to
-/// wait too long.
+/// The new process must accept tokens before it has published its memory. With a million records, this takes too long.
 #[tokio::test(start_paused = true)]
 async fn a_takeover_publishes_the_whole_memory_while_the_node_serves() {
     let place = place();
@@ -240,7 +238,7 @@ async fn a_takeover_publishes_the_whole_memory_while_the_node_serves() {
     sleep(LEASE * 3).await;
     assert!(other.memory.knows(&TOKENS[1]));
 
-    // After a failed takeover, the old process also accepts tokens before it has published its memory.
+    // After a failed takeover, the old process accepts tokens again, although it has not published its memory yet.
     new.kill();
     drop(second);
     first.take_back();
@@ -353,7 +351,7 @@ async fn a_write_waits_for_a_node_that_is_away_unless_the_options_say_local() {
         assert_eq!(took < SHORT, is_fast, "{took:?}");
         assert!(took < LEASE * 2, "{took:?}");
         assert_eq!(check(&away) == SERVED, is_fast);
-        // The lease of the node is over, so no write waits for the node any more.
+        // The lease of the machine that is away has ended, so no write waits for its node any more.
         sleep(LEASE * 2).await;
         let begun = Instant::now();
         let rule = Revocation::User { user: user(1), up_to: Timestamp::from_millis(1) };
@@ -370,7 +368,7 @@ async fn a_node_that_cannot_apply_records_does_not_block_the_others() {
     let full = machines[1].start(&Process::default(), "b").await.unwrap();
     let other = machines[2].start(&Process::default(), "c").await.unwrap();
     machines[1].memory.set_full(true);
-    // This write may fail, because the node with the full memory still has a lease.
+    // This write can fail, because the node with the full memory still has a lease.
     let _ = one.store().record(revocation(1)).await;
     sleep(LEASE * 2).await;
     for token in 2..5 {
@@ -380,7 +378,7 @@ async fn a_node_that_cannot_apply_records_does_not_block_the_others() {
         assert_eq!((check(&one), check(&full), check(&other)), (SERVED, REFUSED, SERVED));
         sleep(LEASE).await;
     }
-    // The place loses its data. A node that starts does not wait forever for the node with the full memory.
+    // After the place has lost its data, a node that starts does not wait forever for the node with the full memory.
     place.flush();
     let begun = Instant::now();
     let new = machines[3].start(&Process::default(), "d").await.unwrap();

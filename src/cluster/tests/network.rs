@@ -23,14 +23,11 @@ use crate::{
 /// The time limit of a call.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// The connection of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Link {
-    /// Whether requests are lost.
     pub(super) drops_requests: bool,
-    /// Whether replies are lost.
     pub(super) drops_replies: bool,
-    /// The longest delays of requests and of replies.
+    /// The longest delays.
     pub(super) request_delay: Duration,
     pub(super) reply_delay: Duration,
 }
@@ -41,7 +38,7 @@ impl Link {
     }
 }
 
-/// How one node reaches the place.
+/// The connection of one node to the place.
 #[derive(Clone, Debug)]
 pub(super) struct Network {
     place: Place,
@@ -71,7 +68,7 @@ impl Network {
         Duration::from_micros(random.u64(0..=longest + 300))
     }
 
-    /// Sends a request. If the link does not drop the request, it arrives even if the caller ends.
+    /// Sends a request. Unless the link drops the request, it arrives, even if the process of the caller ends.
     fn call<T: Send + 'static>(
         &self,
         additional: Duration,
@@ -98,7 +95,7 @@ impl Network {
             let reply = async {
                 match receiver.await {
                     Ok(result) => result,
-                    // There is no reply. The caller notices this only when its time limit has passed.
+                    // There is no reply, so the caller waits until its time limit.
                     Err(_) => pending().await,
                 }
             };

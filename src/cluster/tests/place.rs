@@ -1,4 +1,4 @@
-//! A simulated *place* (the store that the nodes share): a primary, and a replica that lags behind.
+//! A simulated *place* (the store that the nodes share): a primary, and a replica whose data is older.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,7 +20,7 @@ use crate::{
 /// The data of one server.
 #[derive(Clone, Debug, Default)]
 struct Server {
-    /// Identifies this run of this server.
+    /// Each start of the server has another number.
     run: u64,
     /// The clock of the server minus the real time, in milliseconds.
     skew: i64,
@@ -34,7 +34,6 @@ struct Server {
     leases: BTreeMap<NodeName, LeaseRecord>,
 }
 
-/// The current state of the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Availability {
     Up,
@@ -46,7 +45,7 @@ pub(super) enum Availability {
 #[derive(Debug)]
 struct State {
     primary: Server,
-    /// Older states of the primary. After a failover to a stale replica, the primary has one of them.
+    /// Older states of the primary. A failover to a stale replica makes one of them the current state.
     snapshots: VecDeque<(Instant, Server)>,
     availability: Availability,
     runs: u64,
@@ -54,17 +53,16 @@ struct State {
     random: fastrand::Rng,
 }
 
-/// A simulated place.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
 }
 
-/// The replica that becomes the primary.
+/// The data of the replica that becomes the primary.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Replica {
-    /// A replica whose state is older than the primary's, by at least this time.
+    /// The data that the old primary had at least this time ago.
     Stale(Duration),
     Empty,
 }
@@ -95,7 +93,6 @@ impl Place {
         self.lock().availability
     }
 
-    /// Removes all data.
     pub(super) fn flush(&self) {
         let mut state = self.lock();
         let Server { run, skew, .. } = state.primary;
@@ -105,7 +102,6 @@ impl Place {
         self.changed.notify_waiters();
     }
 
-    /// Makes a replica the primary.
     pub(super) fn fail_over(&self, replica: Replica) {
         let mut state = self.lock();
         let mut server = match replica {
@@ -125,7 +121,6 @@ impl Place {
         self.changed.notify_waiters();
     }
 
-    /// Removes old entries of the log.
     pub(super) fn trim(&self) {
         let mut state = self.lock();
         let keep = state.primary.log.len() / 4;
@@ -136,7 +131,7 @@ impl Place {
         }
     }
 
-    /// Calls a function with the primary. Returns `None` if the server is down, because it then never answers.
+    /// Calls a function with the primary. Returns `None` if the primary is down, because it then never answers.
     fn with<T>(
         &self,
         term: Option<&Term>,
@@ -233,8 +228,8 @@ impl Place {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             let followed = self.with(Some(term), |server, _| {
-                // If entries were removed, the position is known only if the log still has an entry at the position or
-                // before it.
+                // After old entries were removed, the position is known only if the log still has an entry at the
+                // position or before it.
                 let is_known = server.log.first().is_some_and(|first| first.position <= after);
                 if server.trimmed > LogPosition::START && after != server.last && !is_known {
                     return Ok(Followed::Gap);
@@ -261,8 +256,8 @@ impl Place {
     ) -> Option<Result<ImagePart, CoordinatorError>> {
         const PART: usize = 7;
         self.with(Some(term), |server, _| {
-            // The cursor is the number of records that were read. The parts overlap, because Redis may return a record
-            // more than once, too.
+            // The cursor is the number of records that were read. Two parts overlap, because Redis can also return a
+            // record more than once.
             let read: usize = cursor.map_or(0, |cursor| cursor.0.parse().unwrap());
             let from = read.min(server.image.len()).saturating_sub(3);
             let part: Vec<_> = server.image.values().skip(from).take(PART).cloned().collect();

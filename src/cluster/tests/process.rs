@@ -1,4 +1,4 @@
-//! A simulated process, which can be stopped and killed.
+//! A simulated process.
 
 use std::{
     pin::Pin,
@@ -20,7 +20,6 @@ use crate::cluster::{
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The tasks of one process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Process(Arc<Mutex<Tasks>>);
 
@@ -65,19 +64,19 @@ impl Process {
         tasks.handles.push(handle);
     }
 
-    /// Stops the process, as the signal `SIGSTOP` does.
+    /// Does what the signal `SIGSTOP` does.
     pub(super) fn stop(&self) {
         self.0.lock().unwrap().is_stopped = true;
     }
 
-    /// Continues the process, as the signal `SIGCONT` does.
+    /// Does what the signal `SIGCONT` does.
     pub(super) fn resume(&self) {
         let mut tasks = self.0.lock().unwrap();
         tasks.is_stopped = false;
         tasks.waiting.drain(..).for_each(Waker::wake);
     }
 
-    /// Ends the process, as the signal `SIGKILL` does. Messages that it has sent still arrive.
+    /// Does what the signal `SIGKILL` does. Messages that the process has sent still arrive.
     pub(super) fn kill(&self) {
         let mut tasks = self.0.lock().unwrap();
         tasks.is_dead = true;
@@ -90,7 +89,6 @@ impl Process {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Returns whether the process was killed.
     pub(super) fn is_dead(&self) -> bool {
         self.0.lock().unwrap().is_dead
     }
@@ -105,19 +103,16 @@ impl Process {
     }
 }
 
-/// The clock by which a simulated node measures leases. It advances with the virtual time of the test (the paused clock
-/// of tokio).
+/// The clock by which a simulated node measures leases. It follows the paused clock of tokio.
 #[derive(Debug)]
 struct VirtualClock(Instant);
 
 impl BootClock for VirtualClock {
     fn now(&self) -> BootTime {
-        // The clock does not begin at zero.
         BootTime::default().plus(Duration::from_secs(1000) + self.0.elapsed())
     }
 }
 
-/// Starts a node in a process.
 pub(super) async fn start(
     process: &Process,
     options: ClusterOptions,

@@ -1,6 +1,6 @@
-//! Tests of rules whose timestamp is the time at which a node makes them (`record_rule_of_now`), while other nodes
-//! join. Such a rule also revokes PATs with a later issue time, if their records are before the rule in the log. If
-//! their records are after the rule, these PATs must stay valid.
+//! Tests of `record_rule_of_now` while other nodes join. The timestamp of such a rule is the time at which a node makes
+//! it. If the record of a PAT is before the rule in the log, the rule revokes the PAT, even if the issue time of the
+//! PAT is later than the rule. If the record is after the rule, the PAT must stay valid.
 
 use tokio::time::sleep;
 
@@ -19,8 +19,8 @@ use crate::{
 
 const REVOKED: Option<Result<(), CheckError>> = Some(Err(CheckError::Revoked(RevokedBy::Token)));
 
-/// Returns a rule for the first user. The clock of the node that makes the rule is behind, so all PATs have a later
-/// issue time than the rule.
+/// Returns a rule for the first user. The clock of the node that makes the rule is behind: the issue time of each PAT
+/// is later than the rule.
 fn rule() -> Revocation {
     Revocation::User { user: user(0), up_to: Timestamp::from_millis(ISSUED - 3_600_000) }
 }
@@ -30,15 +30,14 @@ async fn register(node: &ClusterNode, token: usize) {
     node.store().register(IssuedPat::from(pat)).await.unwrap();
 }
 
-/// Makes the rule, and then registers the second PAT of the user.
 async fn revoke_and_register(node: &ClusterNode) {
     node.store().record_rule_of_now(rule()).await.unwrap();
     sleep(SHORT).await;
     register(node, 1).await;
 }
 
-/// Starts a node, and registers the first PAT of the user. With [`Confirm::Local`], the rules of this node do not wait
-/// for a node that was killed.
+/// Starts a node, and registers the first PAT of the user. With [`Confirm::Local`], this node does not wait for a
+/// killed node when it makes a rule.
 async fn first_node(machine: &Machine) -> ClusterNode {
     let local = options("a").with_confirm(Confirm::Local);
     let node = machine.start_with(&Process::default(), local, None).await.unwrap();
@@ -61,8 +60,9 @@ async fn a_pat_that_is_issued_after_a_rule_stays_valid_while_another_node_joins(
     let killed = Process::default();
     machines[1].start(&killed, "b").await.unwrap();
     killed.kill();
-    // The node `two` reads the position of the log when it joins. It then waits until the lease of the killed process,
-    // which has the same name, has ended. Only then does it read the image. `write` makes the rule during this wait.
+    // When the node `two` joins, it reads the position of the log. Then it waits until the lease of the killed process
+    // has ended, because this process has the same name. After that, it reads the image. `write` makes the rule during
+    // this wait.
     let process = Process::default();
     let start = machines[2].start(&process, "b");
     let write = async {
@@ -80,7 +80,7 @@ async fn a_pat_in_the_file_of_a_node_is_not_revoked_by_an_earlier_rule_in_the_lo
     let one = first_node(&machines[0]).await;
     let killed = Process::default();
     machines[1].start(&killed, "b").await.unwrap();
-    // In this time, the memory of the node stores a position in the log.
+    // During this time, the memory of the node stores a position in the log.
     sleep(LEASE / 3).await;
     killed.kill();
     revoke_and_register(&one).await;
@@ -91,8 +91,8 @@ async fn a_pat_in_the_file_of_a_node_is_not_revoked_by_an_earlier_rule_in_the_lo
     assert_new_pat_is_valid([&one, &two]).await;
 }
 
-/// Entries of the log were removed, so the node that has made the rule must read the whole image. So the node does not
-/// apply its rule in the order of the log. The image contains a PAT that another node had issued before the rule.
+/// Old entries of the log are removed, so the node that makes the rule must read the whole image. So it does not apply
+/// its rule in the order of the log. The image contains a PAT that another node had issued before the rule.
 #[tokio::test(start_paused = true)]
 async fn a_rule_is_published_again_if_its_node_has_not_applied_it_in_the_order_of_the_log() {
     let place = place();

@@ -1,5 +1,5 @@
-//! Tests random schedules of faults and requests. The tested properties: after a revocation is confirmed, no node
-//! accepts a request with the revoked token. After the faults, all nodes work and know the same records.
+//! Tests random schedules of faults and requests. After a revocation is confirmed, no node may accept the revoked
+//! token. After the faults, all nodes must work and know the same records.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,7 @@ use crate::{
 
 const LEASE: Duration = Duration::from_secs(3);
 const NODES: u8 = 3;
-/// The length of the time in which faults happen.
+/// Faults happen during this time.
 const FAULTS: Duration = Duration::from_secs(40);
 /// After the faults, the nodes must work within this time.
 const RECOVERY: Duration = Duration::from_secs(20);
@@ -48,28 +48,27 @@ enum Write {
 #[derive(Clone, Copy, Debug)]
 struct Success {
     order: u64,
-    /// The time at which the write of the revocation began. If the place loses data after this time, a node that knows
-    /// the revocation must publish it again.
+    /// When the write of the revocation began. If the place loses data after this time, a node that knows the
+    /// revocation must publish it again.
     begun: Instant,
 }
 
-/// The results that clients have seen. One lock is enough, because all tasks run in one thread.
+/// The results that clients have seen.
 #[derive(Debug, Default)]
 struct Seen {
-    /// The number of events. It gives the events of one instant an order.
+    /// The number of events so far. Events at the same instant have an order by this number.
     order: u64,
-    /// For each token, when its registration began, and the number of the event at which the registration ended.
+    /// For each token: when its registration began, and the value of `order` when the registration ended.
     registered: BTreeMap<usize, (Instant, u64)>,
     successes: BTreeMap<usize, Success>,
     violations: Vec<String>,
     losses: Vec<Instant>,
-    /// The time since which the place works.
+    /// Since when the place has been working.
     up_since: Option<Instant>,
     counts: Counts,
     log: Vec<String>,
 }
 
-/// The counts of events in one or more runs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     accepted: u64,
@@ -77,8 +76,7 @@ struct Counts {
     unavailable: u64,
     confirmed: u64,
     unconfirmed: u64,
-    /// Revoked tokens that were accepted because the place had lost the revocation, and no node that knew the
-    /// revocation was running.
+    /// Revoked tokens that a node accepted because the place had lost the revocation, while no node ran that knew it.
     lost: u64,
 }
 
@@ -94,7 +92,7 @@ struct Node {
 struct Running {
     process: Process,
     node: Option<ClusterNode>,
-    /// The time since which the node runs and has a good connection.
+    /// Since when the node has been running with a good connection.
     healthy: Option<Instant>,
 }
 
@@ -130,7 +128,7 @@ impl World {
         self.start.elapsed() > FAULTS
     }
 
-    /// Starts a process of a node, and starts it again if it ends with an error.
+    /// Starts a process of a node. If the process ends with an error, starts another one.
     fn boot(self: &Arc<Self>, number: usize) {
         let process = Process::default();
         {
@@ -160,7 +158,7 @@ impl World {
         });
     }
 
-    /// Starts a node, if `dead` is still its last process.
+    /// Starts a node, unless another process of the node was started after `dead`.
     fn boot_after(self: &Arc<Self>, number: usize, dead: &Process) {
         let is_last = self.nodes[number].lock().process.is_same(dead);
         if is_last && dead.is_dead() {
@@ -168,7 +166,6 @@ impl World {
         }
     }
 
-    /// Sends a request with a token to a node.
     fn check(self: &Arc<Self>, number: usize, token: usize) {
         let arrival = {
             let mut seen = self.seen();
@@ -196,8 +193,8 @@ impl World {
         });
     }
 
-    /// Records that a node accepted a token after the success of its revocation. If the place has lost data, and no
-    /// node that knows the revocation was running to publish it again, this is a loss. Otherwise, it is a violation.
+    /// Records that a node accepted a token after the success of its revocation. This is a loss if the place has lost
+    /// data, and no running node could publish the revocation again. Otherwise, it is a violation.
     fn accepted_after_success(&self, number: usize, token: usize, success: Success) {
         let loss = self.seen().losses.iter().rev().find(|at| **at >= success.begun).copied();
         let up_since = self.seen().up_since;
@@ -205,7 +202,8 @@ impl World {
             let (Some(since), Some(up_since)) = (node.lock().healthy, up_since) else {
                 return false;
             };
-            // Within 2.5 seconds, a running node finds out that the place has lost data, and publishes its data.
+            // A running node needs at most 2.5 seconds to notice that the place has lost data, and to publish its own
+            // data.
             let was_there =
                 loss.is_some_and(|loss| since + Duration::from_millis(2500) <= loss.max(up_since));
             let is_there_long = since.max(up_since).elapsed() > Duration::from_secs(6);
@@ -225,7 +223,6 @@ impl World {
         }
     }
 
-    /// Sends a revocation of a client to a node.
     fn revoke(self: &Arc<Self>, number: usize, write: Write) {
         let Some(store) = self.nodes[number].store() else { return };
         let world = self.clone();
@@ -296,7 +293,6 @@ impl World {
         seen.order
     }
 
-    /// Registers a token that a node has issued.
     fn register(self: &Arc<Self>, number: usize, token: usize) {
         let Some(store) = self.nodes[number].store() else { return };
         let VerifiedToken::Pat(pat) = &TOKENS[token] else { panic!("not a PAT") };
@@ -325,13 +321,11 @@ impl World {
         }
     }
 
-    /// Records that the place has lost data.
     fn note_loss(&self) {
         self.seen().losses.push(Instant::now());
     }
 }
 
-/// Calls `end` after the time `after`.
 fn later(after: Duration, end: impl FnOnce() + Send + 'static) {
     tokio::spawn(async move {
         sleep(after).await;
@@ -339,7 +333,6 @@ fn later(after: Duration, end: impl FnOnce() + Send + 'static) {
     });
 }
 
-/// Causes faults until the time for faults is over.
 async fn cause_faults(world: Arc<World>, mut random: fastrand::Rng) {
     let millis = |random: &mut fastrand::Rng, from: u64, to: u64| {
         Duration::from_millis(random.u64(from..to))
@@ -351,7 +344,7 @@ async fn cause_faults(world: Arc<World>, mut random: fastrand::Rng) {
         let number = random.usize(..world.nodes.len());
         let node = &world.nodes[number];
         let long = match random.u8(..3) {
-            // The fault is shorter than a lease, about as long as a lease, or up to three leases long.
+            // The fault takes less than a lease, about a lease, or up to three leases.
             0 => millis(&mut random, 20, 1000),
             1 => millis(&mut random, 2500, 4000),
             _ => millis(&mut random, 20, 9000),
@@ -420,7 +413,7 @@ async fn cause_faults(world: Arc<World>, mut random: fastrand::Rng) {
                 world.place.trim();
             }
             20 | 21 => {
-                // The place loses data at about the time at which a node comes back.
+                // The place loses data at about the time at which a node has a connection again.
                 let away = millis(&mut random, 3300, 6000);
                 let late = millis(&mut random, 0, 1500);
                 world.log(|| format!("{} is away for {away:?}", node.name));
@@ -463,7 +456,6 @@ async fn cause_faults(world: Arc<World>, mut random: fastrand::Rng) {
     }
 }
 
-/// Clients register PATs, and then revoke tokens and make rules.
 async fn write(world: Arc<World>, mut random: fastrand::Rng) {
     for token in 0..USERS_WITH_RULES * TOKENS_PER_USER {
         let number = random.usize(..world.nodes.len());
@@ -474,7 +466,7 @@ async fn write(world: Arc<World>, mut random: fastrand::Rng) {
         sleep(Duration::from_millis(random.u64(1..800))).await;
         let number = random.usize(..world.nodes.len());
         let user = random.usize(..USERS_WITH_RULES);
-        // The wall clock of a node may be set back.
+        // The wall clock of a node can be set back.
         let up_to = if random.bool() { ISSUED + 1000 } else { ISSUED - 3_600_000 };
         let up_to = up_to + random.u64(..1000);
         let write = match random.u8(..10) {
@@ -486,7 +478,6 @@ async fn write(world: Arc<World>, mut random: fastrand::Rng) {
     }
 }
 
-/// Clients send requests with tokens.
 async fn check(world: Arc<World>, mut random: fastrand::Rng) {
     while !world.is_over() {
         sleep(Duration::from_millis(random.u64(1..100))).await;
@@ -503,7 +494,6 @@ async fn check(world: Arc<World>, mut random: fastrand::Rng) {
     }
 }
 
-/// Checks that all nodes work and know the same records after the faults.
 async fn recover(world: &Arc<World>) -> Result<(), String> {
     world.log(|| "the faults end".to_owned());
     world.place.set(Availability::Up);
@@ -565,7 +555,6 @@ async fn recover(world: &Arc<World>) -> Result<(), String> {
     Ok(())
 }
 
-/// The reason why a run failed.
 #[derive(Debug)]
 enum Problem {
     /// A node accepted a revoked token after the success of the revocation.
@@ -574,9 +563,8 @@ enum Problem {
     Stuck(String),
 }
 
-/// Runs the schedule of one seed.
 fn run(seed: u64, rules: Rules) -> Result<Counts, Problem> {
-    // The backoff of nodes uses the random numbers of the thread.
+    // Nodes use the random numbers of the thread for their backoff.
     fastrand::seed(seed);
     let mut random = fastrand::Rng::with_seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -630,8 +618,7 @@ fn run(seed: u64, rules: Rules) -> Result<Counts, Problem> {
     })
 }
 
-/// Returns the seeds. The environment variable `CLUSTER_SEEDS` sets their number, and `CLUSTER_FIRST_SEED` sets the
-/// first seed.
+/// The environment variable `CLUSTER_SEEDS` sets the number of seeds, and `CLUSTER_FIRST_SEED` sets the first seed.
 fn seeds(default: u64) -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let first = number("CLUSTER_FIRST_SEED").unwrap_or(0);
@@ -651,13 +638,13 @@ fn no_revoked_token_is_accepted_after_the_success_of_its_revocation() {
         sum.lost += counts.lost;
     }
     println!("{sum:?}");
-    // Checks that the nodes accepted many requests, and confirmed most writes. If they refused everything, the property
-    // would hold trivially.
+    // Nodes that refuse everything also have no violation. So this checks that they accepted many requests, and
+    // confirmed most writes.
     assert!(sum.accepted > sum.unavailable / 10 && sum.confirmed > sum.unconfirmed, "{sum:?}");
     assert!(sum.lost < sum.refused / 100, "{sum:?}");
 }
 
-/// Runs seeds without the rule, until a node accepts a revoked token in one run.
+/// Switches `rule` off, and checks that some seed then has a violation.
 fn fails_without(rule: Rule) {
     let rules = Rules { broken: Some(rule), ..Rules::new(LEASE) };
     let seeds = 0..300;

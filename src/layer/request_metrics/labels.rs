@@ -5,25 +5,26 @@ use crate::{
     layer::{rejection::Rejection, service_failure::ServiceFailure},
 };
 
-/// The outcome of a routed request: the label `outcome` of `passticket_requests_total`.
+/// The label `outcome` of `passticket_requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RequestOutcome {
-    /// The service has answered a request of an authorized user, or a request that needs no authentication, such as a
-    /// request on a route with the scheme bypass.
+    /// The service has answered. The request had an authorized user, or needed no authentication, as with the scheme
+    /// bypass.
     Forwarded,
-    /// The service has answered a request that was forwarded although authentication, authorization or the scheme has
-    /// failed. The label `reason` says what has failed.
+    /// The service has answered. The request was forwarded, although authentication, authorization or the scheme
+    /// failed. The label `reason` says what failed.
     ForwardedUnauthenticated,
-    /// The service has answered a request with the client's own credentials, because the mode of the route is
-    /// [observe](crate::layer::Mode::Observe).
+    /// The service has answered. The route has [`Mode::Observe`](crate::layer::Mode::Observe), so the service received
+    /// the credentials of the client.
     Observed,
-    /// The gateway has answered the request itself. The client, or its credential, is the reason.
+    /// The gateway has answered the request itself. The cause is the client or its credential.
     Refused,
-    /// The gateway has answered the request itself. The service, the gateway or a system that it needs is the reason.
+    /// The gateway has answered the request itself. The cause is the service, the gateway, or a system that the gateway
+    /// needs.
     Failed,
-    /// The request was dropped after it was handed to the service, and before the service has answered. The usual cause
-    /// is that the client has disconnected.
+    /// The request was handed to the service, and was dropped before the service answered. The usual cause is that the
+    /// client disconnected.
     Abandoned,
 }
 
@@ -49,14 +50,14 @@ pub(super) enum Ending {
     ForwardedUnauthenticated(ReasonCode),
     /// The gateway has answered for a reason that has a [`ReasonCode`].
     Decided(ReasonCode),
-    /// The gateway has answered for a reason that has no [`ReasonCode`], and so no audit record.
+    /// The gateway has answered for a reason without a [`ReasonCode`]. There is no audit record.
     Rejected(Unaudited),
     /// The proxy has answered instead of the service.
     NoResponse(ServiceFailure),
     Abandoned,
 }
 
-/// The reasons of a [`Rejection`] for which there is no [`ReasonCode`].
+/// The reasons of a [`Rejection`] that have no [`ReasonCode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unaudited {
     NoRoute,
@@ -115,8 +116,7 @@ impl Ending {
     /// The number of endings.
     pub(super) const COUNT: usize = ABANDONED + 1;
 
-    /// Returns the number of this ending. No two endings have the same number. All numbers are less than
-    /// [`COUNT`](Self::COUNT).
+    /// Returns a number less than [`COUNT`](Self::COUNT). Each ending has another number.
     pub(super) const fn index(self) -> usize {
         match self {
             Self::Forwarded => 0,

@@ -1,4 +1,4 @@
-//! Metrics of routed requests: how many there are, how they end, and how long the gateway and the services take.
+//! Metrics of routed requests: their number, their outcome, and the times that the gateway and the services take.
 //!
 //! | metric | kind | labels | value |
 //! |---|---|---|---|
@@ -6,24 +6,25 @@
 //! | `passticket_gateway_duration_seconds` | histogram | | time from the call of the outer layer until the request is handed to the service, or until the response if a layer rejects the request |
 //! | `passticket_service_duration_seconds` | histogram | `service` | time from the hand-over to the service until the head of the response |
 //!
-//! Two layers measure. [`RequestMetrics::layer`] is the outer layer, in front of all layers whose rejections are
-//! counted. [`RequestMetrics::service_layer`] is the innermost layer, directly around the proxy or your handlers. The
-//! inner layer counts the requests that it sees, and the outer layer counts the requests that a layer between them
-//! rejects. A request whose client disconnects while a layer waits is not counted. Without the outer layer, rejected
-//! requests are not counted. Both layers must run in the same task. If a layer between them moves requests to another
-//! task, as tower's `Buffer` does, `passticket_gateway_duration_seconds` has only the requests that a layer rejects.
+//! Two layers measure. Put [`RequestMetrics::layer`], the outer layer, in front of all layers that can reject requests.
+//! Put [`RequestMetrics::service_layer`], the inner layer, directly around the proxy or your handlers. The inner layer
+//! counts the requests that reach it. The outer layer counts the requests that a layer between them rejects. If a
+//! client disconnects while a layer waits, no layer counts its request.
+//!
+//! Both layers must run in the same task. If a layer between them moves requests to another task, as tower's `Buffer`
+//! does, `passticket_gateway_duration_seconds` contains only rejected requests.
 //!
 //! No client can choose the value of a label, and the number of time series is limited:
 //!
 //! - `service` is the service id of the [`Route`](super::Route). It is empty if the path has no route. The first
-//!   [`RequestMetrics::MAX_SERVICES`] services that get a request have their own values. All later services share the
-//!   value `other`.
-//! - A time series appears with its first request. The metric `passticket_requests_total` has at most
-//!   [`RequestMetrics::MAX_SERIES`] time series, without the time series of the service `other`. At this limit, a
-//!   request that needs a new time series is counted for the service `other`.
+//!   [`RequestMetrics::MAX_SERVICES`] services that get a request have values of their own. All later services share
+//!   the value `other`.
+//! - A time series appears with its first request. Apart from the service `other`, the metric
+//!   `passticket_requests_total` has at most [`RequestMetrics::MAX_SERIES`] time series. At this limit, a request that
+//!   needs a new time series counts for the service `other`.
 //!
-//! A request that reaches the service usually takes no lock, if the previous request on the same connection had the
-//! same route. In all other cases, most requests take a lock.
+//! If the previous request on the same connection had the same route, a request that reaches the service usually takes
+//! no lock. Most other requests take a lock.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -24,14 +24,14 @@ use crate::{
 };
 
 impl RequestMetrics {
-    /// Returns the outer layer. Put it in front of all layers that may reject a request, because it counts rejected
-    /// requests. Put [`service_layer`](Self::service_layer) into the same stack.
+    /// Returns the outer layer, which counts rejected requests. Put it in front of all layers that can reject a
+    /// request. Put [`service_layer`](Self::service_layer) into the same stack.
     pub fn layer(self: &Arc<Self>) -> RequestMetricsLayer {
         RequestMetricsLayer { metrics: self.clone() }
     }
 
-    /// Returns the innermost layer of a stack, directly around the proxy or your handlers. It counts and times the
-    /// requests that reach the service.
+    /// Returns the inner layer, which counts and times the requests that reach the service. Put it directly around the
+    /// proxy or your handlers.
     pub fn service_layer(self: &Arc<Self>) -> ServiceMetricsLayer {
         ServiceMetricsLayer::new(self.clone())
     }
@@ -97,8 +97,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // If a layer waits, it later calls the inner layer while this future is polled. So this scope also covers that
-        // call.
+        // If a layer waits, it calls the inner layer while this future is polled.
         let response = ready!(started::scope(*this.started, || this.inner.poll(cx)))?;
         if let Some(rejection) = response.extensions().get::<Rejection>() {
             count_rejected(this.metrics, rejection, response.extensions(), *this.started);

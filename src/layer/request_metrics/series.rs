@@ -34,8 +34,8 @@ const CREDENTIAL: LabelName = LabelName::new("credential");
 const OUTCOME: LabelName = LabelName::new("outcome");
 const REASON: LabelName = LabelName::new("reason");
 
-/// A service with this id shares its time series with the services beyond the limit. If it did not, the text for
-/// Prometheus would have two time series with the same labels.
+/// A service with this id shares its time series with the services beyond the limit. Otherwise, the text for Prometheus
+/// would have two time series with the same labels.
 const OTHER: &str = "other";
 
 const fn micros(micros: u64) -> Duration {
@@ -85,7 +85,7 @@ pub struct RequestMetrics {
     services: RwLock<BTreeMap<ServiceId, Arc<ServiceSeries>>>,
     without_route: Arc<ServiceSeries>,
     other: Arc<ServiceSeries>,
-    /// The number of time series of `passticket_requests_total`, without the time series of the service `other`.
+    /// The number of time series of `passticket_requests_total`, without the service `other`.
     series: AtomicUsize,
     gateway: Histogram,
     now: fn() -> Instant,
@@ -95,8 +95,7 @@ impl RequestMetrics {
     /// The maximum number of services with time series of their own.
     pub const MAX_SERVICES: usize = 200;
 
-    /// The maximum number of time series of `passticket_requests_total`, without the time series of the service
-    /// `other`.
+    /// The maximum number of time series of `passticket_requests_total`, without the service `other`.
     pub const MAX_SERIES: usize = 5000;
 
     pub(super) fn with_clock(now: fn() -> Instant) -> Self {
@@ -114,13 +113,12 @@ impl RequestMetrics {
         (self.now)()
     }
 
-    /// Returns the series of requests without a route.
     pub(super) fn without_route(&self) -> &Arc<ServiceSeries> {
         &self.without_route
     }
 
-    /// Returns the series of a service, and adds them if the service is new. Beyond
-    /// [`MAX_SERVICES`](Self::MAX_SERVICES), returns the series `other`.
+    /// Returns the series of a service. Beyond [`MAX_SERVICES`](Self::MAX_SERVICES), a new service gets the series
+    /// `other`.
     #[cold]
     pub(super) fn of_service(&self, service: &ServiceId) -> Arc<ServiceSeries> {
         if service.as_str() == OTHER {
@@ -138,12 +136,10 @@ impl RequestMetrics {
         services.entry(service.clone()).or_default().clone()
     }
 
-    /// Adds the time that the gateway needed for a request.
     pub(super) fn add_gateway_time(&self, time: Duration) {
         self.gateway.observe(time);
     }
 
-    /// Counts the ending of a request.
     pub(super) fn count(&self, series: &ServiceSeries, credential: CredentialKind, ending: Ending) {
         let at = at(credential, ending);
         let requests = &series.requests[at];
@@ -153,7 +149,7 @@ impl RequestMetrics {
     }
 
     /// Returns whether a new time series may begin, and counts it. Two threads that begin the same time series at the
-    /// same moment count it twice, so the limit can be reached a little earlier.
+    /// same moment count it twice. This does no harm.
     #[cold]
     fn may_begin(&self, series: &ServiceSeries) -> bool {
         let is_other = std::ptr::eq(series, &*self.other);
@@ -162,7 +158,7 @@ impl RequestMetrics {
     }
 }
 
-/// Returns the position of a counter in [`ServiceSeries::requests`].
+/// Returns an index into [`ServiceSeries::requests`].
 const fn at(credential: CredentialKind, ending: Ending) -> usize {
     credential as usize * Ending::COUNT + ending.index()
 }
@@ -179,14 +175,12 @@ impl fmt::Debug for RequestMetrics {
     }
 }
 
-/// The counters and the histogram of one service.
 pub(super) struct ServiceSeries {
     requests: Box<[AtomicU64]>,
     duration: Histogram,
 }
 
 impl ServiceSeries {
-    /// Adds the time that the service needed for a request.
     pub(super) fn add_time(&self, time: Duration) {
         self.duration.observe(time);
     }

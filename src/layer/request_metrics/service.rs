@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Marks a response whose request was counted by the inner layer.
+/// The inner layer adds this extension to a rejection that it has counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counted;
 
@@ -55,8 +55,7 @@ impl<S> Layer<S> for ServiceMetricsLayer {
 pub struct ServiceMetricsService<S> {
     inner: S,
     metrics: Arc<RequestMetrics>,
-    /// The series of the last request. The next request usually has the same route, and finds the series without a
-    /// lock.
+    /// The series of the last request. The next request usually has the same route, and then needs no lock.
     last: Option<Last>,
 }
 
@@ -112,7 +111,7 @@ where
     }
 }
 
-/// Facts about a request that the layers before this layer have found out.
+/// What the layers before this layer have found out about a request.
 struct Seen<'r> {
     route: Option<&'r Arc<Route>>,
     credential: CredentialKind,
@@ -151,7 +150,6 @@ impl<'r> Seen<'r> {
     }
 }
 
-/// A request that the service has not answered yet.
 struct Running {
     metrics: Arc<RequestMetrics>,
     series: Arc<ServiceSeries>,
@@ -176,7 +174,7 @@ impl Running {
     }
 }
 
-/// Returns the ending of a request that the proxy or a handler has rejected, or that got no response of the service.
+/// Returns the ending if the proxy or a handler has rejected the request, or if the service gave no response.
 fn ending_of<B>(response: &mut Response<B>) -> Option<Ending> {
     let extensions = response.extensions();
     if extensions.is_empty() {
@@ -191,8 +189,8 @@ fn ending_of<B>(response: &mut Response<B>) -> Option<Ending> {
 }
 
 pin_project! {
-    /// The future of a [`ServiceMetricsService`]. If it is dropped before the service has answered, the request counts
-    /// as abandoned.
+    /// The future of a [`ServiceMetricsService`]. If it is dropped before the service answers, the request counts as
+    /// abandoned.
     pub struct ServiceMetricsFuture<F> {
         #[pin]
         inner: F,

@@ -1,6 +1,6 @@
-//! The time when the outer layer has received the request that the current thread works on.
+//! The time when the outer layer received the request on which the current thread works.
 //!
-//! The inner layer needs this time. It is in a thread-local variable, because an extension of the request would cost an
+//! The inner layer needs this time. It is in a thread-local variable, because an extension of the request costs an
 //! allocation, and about as many instructions as all counters together.
 
 use std::{cell::Cell, time::Instant};
@@ -9,13 +9,13 @@ thread_local! {
     static CURRENT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Runs `work` on a request that has arrived at `started`. Meanwhile, [`current`] returns this time.
+/// Runs `work`. Meanwhile, [`current`] returns `started`.
 pub(super) fn scope<T>(started: Instant, work: impl FnOnce() -> T) -> T {
     let _restore = Restore(CURRENT.replace(Some(started)));
     work()
 }
 
-/// Returns the time when the current request has arrived. `None` if no outer layer runs in this thread.
+/// Returns the time of the current request. `None` if no outer layer runs in this thread.
 pub(super) fn current() -> Option<Instant> {
     CURRENT.get()
 }

@@ -33,7 +33,7 @@ thread_local! {
     static START: Instant = Instant::now();
 }
 
-/// A clock that stands still until [`pass`] is called. Each test has its own thread.
+/// A clock that stands still until [`pass`] is called. It can be thread-local, because each test has its own thread.
 fn now() -> Instant {
     START.with(|start| *start + TIME.get())
 }
@@ -58,7 +58,6 @@ fn get(path: &str) -> Request<Full<Bytes>> {
     Request::get(path).body(Full::default()).unwrap()
 }
 
-/// Returns the samples that begin with `start`.
 fn samples(metrics: &Arc<RequestMetrics>, start: &str) -> Vec<String> {
     let text = MetricRegistry::new().with(metrics.clone()).expose();
     text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect()
@@ -271,7 +270,7 @@ async fn the_time_of_the_gateway_includes_the_time_that_a_layer_waits() {
         .layer(RouteLayer::new(Routes::new([bypass("a")]).unwrap()))
         .layer(metrics.service_layer())
         .service(service_fn(answer));
-    // Two requests run at the same time. The layer must not mix up the times at which they have started.
+    // Two requests run at the same time. The layer must not confuse their times.
     let (first, second) = (stack.clone().oneshot(get("/a/api/x")), stack.oneshot(get("/a/api/x")));
     let (first, second) = tokio::join!(first, second);
     assert!(first.is_ok() && second.is_ok());

@@ -1,5 +1,5 @@
-//! Tests of the audit records that the layers write. They write one record for the credential of a routed request, and
-//! one record for each call of a scheme. No record contains a secret.
+//! Tests of audit records. The layers write one record for the credential of a routed request, and one record for each
+//! call of a scheme. No record contains a secret.
 
 use super::*;
 use crate::{
@@ -34,8 +34,7 @@ fn fingerprint(token: &str) -> Option<TokenFingerprint> {
     Some(TokenFingerprint::of(token))
 }
 
-/// Returns the fields of a record that describe the credential: its kind, user, token fingerprint and certificate
-/// subject.
+/// Returns the fields of a record about the credential: its kind, user, fingerprint and subject.
 fn credential_fields(
     record: &AuditRecord,
 ) -> (Option<CredentialKind>, Option<&str>, Option<TokenFingerprint>, Option<&str>) {
@@ -110,7 +109,7 @@ async fn a_failure_writes_one_record_regardless_of_on_failure() {
             world.revocations.apply(&Revocation::Token { token, expires_at });
         }
 
-        // These are the expected user and fingerprint in the record.
+        // The expected user and fingerprint.
         let unknown = || (None::<&str>, None::<TokenFingerprint>);
         let known = |token: &str| (Some("USER"), fingerprint(token));
         let with_header = |name: &'static str, value: &str| get(FILES, &[(name, value)]);
@@ -244,16 +243,14 @@ async fn no_record_contains_a_token_or_a_ticket() {
             secrets.extend([basic, plain.split_once(':').unwrap().1.to_owned()]);
         }
     }
-    // The secrets are three tokens, and two PassTickets in two forms: as a `Basic` value and in plain text.
+    // Three tokens, and two PassTickets in two forms: as a `Basic` value and in plain text.
     assert_eq!(secrets.len(), 7);
     let records = world.collected.take();
-    // Each of the two valid tokens causes two records. The PAT whose scopes do not include the service causes one
-    // record.
+    // Each of the two valid tokens causes two records. The PAT that is out of scope causes one.
     assert_eq!(records.len(), 5);
     let text: String = records.iter().map(|r| r.to_json() + &format!("{r:?}")).collect();
     for secret in secrets {
-        // A record must also not contain the payload of a token. So the test searches for the payload of each token,
-        // too.
+        // A record must also not contain the payload of a token.
         let payload = secret.split('.').nth(1).unwrap_or(&secret);
         assert!(!text.contains(payload), "{secret} is in {text}");
     }

@@ -3,8 +3,7 @@
 use super::*;
 use crate::ticket_breaker::{RefusedStatuses, TicketBreaker, TicketLimits};
 
-/// A gateway with a breaker in front of a service. [`send`](Self::send) sends a request that the service answers with
-/// `status`. It returns the `Authorization` that the service has received, and the response to the client.
+/// A gateway with a breaker in front of a service.
 struct Watched {
     world: World,
     route: Arc<Route>,

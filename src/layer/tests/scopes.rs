@@ -6,7 +6,7 @@ use super::*;
 
 const PREFIX: &str = "/files/api/v1";
 
-/// Sends a request with a PAT through all layers. Returns whether the service has received a PassTicket.
+/// Returns whether the service has received a PassTicket.
 async fn is_permitted(
     world: &World,
     scopes: &str,
@@ -80,7 +80,7 @@ async fn the_suffix_of_a_scope_limits_methods_and_paths() {
         ("files:/a/b", "GET", "/a/b/%0a", false),
         ("files:/a/b", "GET", "/a/b/%c0%ae%c0%ae/c", false),
         ("files:/a/b", "GET", "/a/b/%zz", false),
-        // The path in a scope begins after the prefix of the route.
+        // The path in a scope does not contain the prefix of the route.
         ("files:/api/v1/a", "GET", "/a", false),
         ("files:/api", "GET", "/api/x", true),
         ("files:/", "PUT", "", true),
@@ -101,7 +101,7 @@ async fn a_scope_for_reading_permits_no_web_socket() {
     }
 }
 
-/// Sends a request with a PAT through the layers from `RouteLayer` to `ScopeLayer`. Returns the status.
+/// Sends a request with a PAT through the layers up to `ScopeLayer`. Returns the status.
 async fn status(route: RouteLayer, world: &World, scopes: &str, request: Request<Body>) -> u16 {
     let authenticator =
         Authenticator::new(world.verifier()).with_personal_access_tokens(world.revocations.clone());

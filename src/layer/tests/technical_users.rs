@@ -1,4 +1,4 @@
-//! Tests of services with rules that map persons, who have tokens of an identity provider, to technical users.
+//! Tests of services with rules for technical users.
 
 use super::*;
 use crate::{
@@ -10,8 +10,8 @@ use crate::{
 
 const ISSUER: &str = "https://idp.example.com";
 
-/// Verifies tokens of the gateway, and tokens of a provider. The text of a token of the provider is `NAME:GROUP,GROUP`.
-/// If the text begins with `later `, the verification has to wait.
+/// Verifies tokens of the gateway, and tokens of a provider. A token of the provider is `NAME:GROUP,GROUP`. If it
+/// begins with `later `, the verification must wait.
 struct Provider(Rs256Verifier);
 
 impl Provider {
@@ -53,8 +53,8 @@ fn rules() -> Arc<TechnicalUsers> {
 }
 
 impl World {
-    /// Sends a request to a service with rules. The gateway may make tickets for all users except ROOT. The provider's
-    /// user `jane` has the user id JANE.
+    /// Sends a request to a service with rules. The gateway may make tickets for all users except ROOT. The user `jane`
+    /// of the provider has the user id JANE.
     async fn exchange_with_rules(&self, request: Request<Body>) -> Exchange {
         let generator = LocalGenerator::new(KeyProfiles::new([profile()]).unwrap());
         let gateway = UserId::new("ZWESVUSR").unwrap();
@@ -95,7 +95,7 @@ fn bearer(token: &str) -> Request<Body> {
 async fn a_person_whom_a_rule_matches_gets_a_ticket_of_the_technical_user() {
     let world = World::new();
     for (token, name) in
-        // Joe has no user id of his own.
+        // `joe` has no user id.
         [
             ("joe:staff,batch", "joe"),
             ("jane:batch", "jane"),
@@ -107,7 +107,6 @@ async fn a_person_whom_a_rule_matches_gets_a_ticket_of_the_technical_user() {
         let records = world.collected.take();
         let events: Vec<_> = records.iter().map(|record| record.event).collect();
         assert_eq!(events, [Event::TechnicalUser, Event::Authentication, Event::Ticket]);
-        // Each of the three records names the person, the technical user and the token.
         for record in &records {
             assert_eq!(record.outcome, Outcome::Success);
             assert_eq!(record.credential, Some(CredentialKind::ExternalToken));

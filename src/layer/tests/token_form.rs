@@ -1,12 +1,11 @@
-//! Tests of Personal Access Tokens (PATs) with and without prefix, in each place, and of the header
-//! `X-Zowe-Token-Expires`.
+//! Tests of PATs with and without prefix, in each place, and of the header `X-Zowe-Token-Expires`.
 
 use super::*;
 
-/// The expiry time of [`World::pat`], which is valid for 90 days.
+/// When [`World::pat`] expires.
 const EXPIRES: &str = "2027-04-15T08:00:00Z";
 
-/// Returns a request for `path` with `token` in each place where a PAT may be.
+/// Returns requests for `path` with `token` in each place that accepts a PAT.
 fn in_each_place(path: &str, token: &str) -> Vec<(&'static str, Request<Body>)> {
     let cookie = |name: &str| ("cookie", format!("{name}={token}"));
     [
@@ -217,7 +216,6 @@ async fn each_answer_to_a_valid_pat_says_when_it_expires() {
 
 #[tokio::test]
 async fn after_a_slow_revocation_check_the_header_of_the_gateway_replaces_that_of_a_service() {
-    /// A check that cannot answer immediately.
     #[derive(Debug)]
     struct Slow;
     impl RevocationCheck for Slow {
