@@ -1,3 +1,5 @@
+//! Connectors that negotiate HTTP/2.
+
 use http::Uri;
 use tower_service::Service;
 

@@ -1,3 +1,5 @@
+//! The addresses that a limit counts as one client.
+
 use std::net::{IpAddr, Ipv4Addr};
 
 /// The addresses that a limit counts as one client: an IPv4 address, or an IPv6 network with a prefix of 64 bits. A

@@ -1,3 +1,5 @@
+//! The proxies that may announce the addresses of their clients.
+
 use std::{fmt, net::IpAddr, sync::Arc};
 
 /// The proxies whose headers `X-Forwarded-For` and `Forwarded` the gateway believes.

@@ -1,3 +1,5 @@
+//! Counts the responses of the gateway.
+
 use http::StatusCode;
 
 use crate::metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName};

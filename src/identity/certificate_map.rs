@@ -1,3 +1,5 @@
+//! Maps client certificates to user ids by a table of filters.
+
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, HashMap},

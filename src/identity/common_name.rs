@@ -1,3 +1,5 @@
+//! Maps client certificates to user ids by their common name.
+
 use std::future::ready;
 
 use super::{

@@ -1,3 +1,5 @@
+//! Ensures that identities from registries outside z/OS are never mapped to certain users.
+
 use std::{collections::HashSet, fmt, sync::Arc};
 
 use super::{

@@ -1,3 +1,5 @@
+//! Inserts entries into a map, and reports a key that occurs twice.
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::Hash,

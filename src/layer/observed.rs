@@ -1,3 +1,5 @@
+//! Counts the decisions about requests on routes with [`Mode::Observe`](super::Mode::Observe).
+
 use crate::metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName};
 
 const OBSERVED: Description = Description::counter(

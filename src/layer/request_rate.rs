@@ -1,3 +1,5 @@
+//! The rate of requests that a service permits to each client.
+
 use std::{num::NonZeroU32, time::Duration};
 
 /// The number of requests that each client may send to a service in a period

@@ -1,3 +1,5 @@
+//! The error of a route or a table of routes.
+
 /// Why a route or a table of routes cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -1,3 +1,5 @@
+//! The methods, paths and sizes that a route allows.
+
 use std::sync::Arc;
 
 use http::{

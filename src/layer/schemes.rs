@@ -1,3 +1,5 @@
+//! The trait [`Scheme`], which decides which headers a service receives in place of the client's credential.
+
 use std::{
     fmt,
     pin::Pin,

@@ -1,3 +1,5 @@
+//! The reason why a client received no response of the service.
+
 /// Why the proxy answered a request itself, although the layers had forwarded it. This value is also an extension of
 /// the response, so that an outer layer can count or log it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,3 +1,5 @@
+//! A table of routes that can be replaced while requests run.
+
 use std::{fmt, sync::Arc};
 
 use arc_swap::{ArcSwap, Cache};
