@@ -68,9 +68,9 @@ pub struct BasicLogin {
 
 impl BasicLogin {
     /// Waits for a turn, which is the permission of the throttle to check one password. Then checks the password. The
-    /// caller runs this function in a separate task. So even if all clients disconnect during the check, the throttle
-    /// counts the result, and the cache gets an accepted password. If all clients disconnect before the check has a
-    /// turn, the provider is not called.
+    /// caller runs this function in a separate task. Several requests can wait for one check. Even if all of their
+    /// clients disconnect during the check, the throttle counts the result, and the cache gets an accepted password. If
+    /// all of them disconnect before the check has a turn, the provider is not called.
     async fn run(
         self,
         check: Check,

@@ -36,7 +36,7 @@ const MAX_NAME: usize = 256;
 
 impl TokenQuery {
     /// # Errors
-    /// [`ApiError::InvalidQuery`] if the query is not percent-encoded, if the query has both `user` and `all=true`, or
+    /// [`ApiError::InvalidQuery`] if the query is not correctly percent-encoded, if the query has both `user` and `all=true`, or
     /// if a parameter is unknown, occurs twice, or has a wrong value.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let (mut parsed, mut user, mut all) = (Self::default(), None, None);
@@ -75,10 +75,11 @@ impl TokenQuery {
     }
 }
 
-/// Returns the user that the query of an endpoint for one token names.
+/// Parses the query of an endpoint that concerns one token. Returns the user in the parameter `user`, or the caller if
+/// the query has no `user`.
 ///
 /// # Errors
-/// [`ApiError::InvalidQuery`] if the query is not percent-encoded, if it has a parameter other than `user`, or if
+/// [`ApiError::InvalidQuery`] if the query is not correctly percent-encoded, if it has a parameter other than `user`, or if
 /// `user` occurs twice or is not a user id.
 pub(super) fn owner_of_one(query: Option<&str>) -> Result<Owner, ApiError> {
     let mut user = None;
@@ -122,7 +123,7 @@ impl GroupQuery {
     /// Parses the query.
     ///
     /// # Errors
-    /// [`ApiError::InvalidQuery`] if the query is not percent-encoded, if the query has both a user and a service, or
+    /// [`ApiError::InvalidQuery`] if the query is not correctly percent-encoded, if the query has both a user and a service, or
     /// if a parameter is unknown, occurs twice, or has a wrong value.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let (mut group, mut up_to) = (None, None);

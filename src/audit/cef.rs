@@ -281,8 +281,9 @@ impl Extension<'_> {
     }
 
     /// Writes the users of a record. If the record has a token that names a person, `suser` is this person. Otherwise
-    /// `suser` is the user. `suid` is always the z/OS user id. `duser` is the second user of the record, or the
-    /// technical user through whom the person acts.
+    /// `suser` is the user. `suid` is always the z/OS user id. `duser` is the target of the record
+    /// (`AuditRecord::target`). If the record has no target but has the token of a person, `duser` is the z/OS user id
+    /// under which the person acts.
     fn users(&mut self, record: &AuditRecord) {
         match &record.subject {
             Some(token) => {
@@ -358,8 +359,8 @@ fn write_header_field(bytes: &mut Vec<u8>, text: &str) {
 }
 
 /// Writes the value of an extension. CEF has escapes for the backslash, the equals sign, `\n` and `\r`. Some readers of
-/// files take further characters for the end of a line, for which CEF has no escapes. The line contains `\u` and the
-/// hexadecimal number of such a character. This is unambiguous, because each backslash of the text is doubled.
+/// files also take other characters for the end of a line. CEF has no escapes for these characters, so each is written
+/// as `\u` and its hexadecimal number. This is unambiguous, because each backslash of the text is doubled.
 fn write_value(bytes: &mut Vec<u8>, text: &str) {
     let needs_escape = |c: char| matches!(c, '\\' | '=') || may_end_line(c);
     if !text.contains(needs_escape) {

@@ -15,8 +15,9 @@ use super::{
 /// get the lease of this reply.
 const MAX_PENDING: usize = 64;
 
-/// The position of a node that has applied an empty log: the smallest position after [`LogPosition::START`], which
-/// means [`JOINING`]. No entry of a log has this position, because the first part of its position is a time.
+/// The position of a node that has applied an empty log. This cannot be [`LogPosition::START`], because `START` in a
+/// lease record means [`JOINING`]. So it is the smallest position after `START`. No entry of a log has this position: the
+/// first part of an entry's position is the time of the entry, not 0.
 const FIRST: LogPosition = LogPosition::new(0, 1);
 
 /// The position in the lease record of a node that has joined the term, but has not caught up. Such a node has no lease

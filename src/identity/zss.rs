@@ -90,7 +90,7 @@ where
 /// `dn` (the name) and `registry` (docs/reference/identity-and-saf.md#distributed-identities).
 ///
 /// The mapper sends the name and the registry unchanged. The security product decides whether upper and lower case
-/// matter. Otherwise, this mapper evaluates and caches responses in the same way as [`ZssCertificates`].
+/// matter. This mapper evaluates and caches responses in the same way as [`ZssCertificates`].
 pub struct ZssIdentities<C, T> {
     zss: Arc<Zss<C, T>>,
     cache: Arc<SingleFlightCache<DistributedIdentity, UserId, MapError>>,

@@ -188,9 +188,9 @@ impl TechnicalUsers {
         Ok(Self(issuers))
     }
 
-    /// Returns the rule that matches a token. If several rules with the same user match, the rule for the earliest
-    /// claim in the list of rules counts. If several rules for this claim match, the earliest value in the token
-    /// counts.
+    /// Returns the rule that matches a token. If several rules match and all of them name the same user, returns the
+    /// rule for the claim that comes first in the list of rules. If several rules for this claim match, returns the rule
+    /// for the value that comes first in the token.
     ///
     /// # Errors
     /// [`MapError::Ambiguous`] if rules with different users match.
@@ -268,7 +268,8 @@ mod tests {
             (ISSUER, json!({"groups": ["batch", "batch"], "role": "nightly"}), Ok(Some("BATCH"))),
             (ISSUER, json!({"groups": ["cics", "batch"]}), ambiguous("CICS", "BATCH")),
             (ISSUER, json!({"role": "nightly", "groups": "cics"}), ambiguous("CICS", "BATCH")),
-            // No rule matches: only a part of the value, the case, the claim or the issuer differs.
+            // The issuer, the claim or the value differs from the rule. A value also differs if it has another case, or
+            // if the value of the rule is only a part of it. One of the rows matches a rule for another issuer.
             (ISSUER, json!({"groups": "batch cics"}), Ok(None)),
             (ISSUER, json!({"groups": ["Batch", " batch", "batch2", ""]}), Ok(None)),
             (ISSUER, json!({"Groups": "batch", "role": "batch"}), Ok(None)),

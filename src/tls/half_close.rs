@@ -142,9 +142,9 @@ impl<S> HalfCloseStream<S> {
 }
 
 impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
-    /// Returns whether a request is in flight, or hyper does not have its response yet. The second condition covers a
-    /// request that the gateway refuses. Such a request leaves the count of requests in flight before hyper gets its
-    /// response. Returns `false` while a tunnel is open, because the tunnel itself reads to the end of the data.
+    /// Returns whether the client waits for a response: a request is counted as in flight, or hyper does not have the
+    /// response to the last request yet. The second condition covers a request that the gateway refuses. Such a request
+    /// leaves the count of requests in flight before hyper gets its response. Returns `false` while a tunnel is open, because the tunnel itself reads to the end of the data.
     fn is_response_pending(&self) -> bool {
         let response = self.client.response();
         (self.client.in_flight() > 0 || response.is_awaited()) && !response.is_upgraded()

@@ -89,8 +89,8 @@ impl ZosmfSession {
         self.expires_at
     }
 
-    /// Returns the session without the tokens that `other` also has, or `None` if no token is left. For example, z/OSMF
-    /// can return the same JWT to two logins of a user within one second.
+    /// Returns the session without the tokens that `other` also has, or `None` if no token is left. Two sessions
+    /// can have the same token: for example, z/OSMF can return the same JWT to two logins of a user within one second.
     pub(super) fn without_tokens_of(&self, other: &Self) -> Option<Self> {
         let jwt = self.jwt().filter(|jwt| other.jwt() != Some(jwt));
         let ltpa = self.ltpa().filter(|ltpa| other.ltpa() != Some(ltpa));

@@ -53,8 +53,8 @@ impl Calls {
     }
 }
 
-/// Ends the use of tokens. A program must call this function before it exits. Otherwise, an exit handler of a module
-/// may wait for ever for a thread that uses the module.
+/// Ends the use of all PKCS#11 tokens. A program must call this function before it exits. Otherwise, an exit handler of
+/// a module may wait for ever for a thread that uses the module.
 ///
 /// From now on, no key in a token can be used. This function waits until the running calls have ended, at most for
 /// `patience`. Returns whether all of them have ended. The open sessions end with the process.

@@ -91,7 +91,7 @@ pub(crate) async fn watch<C, B>(
     }
 }
 
-/// The addresses of each name at the last look-up.
+/// The addresses of each name at the last look-up that found any.
 #[derive(Default)]
 struct Known(BTreeMap<String, BTreeSet<IpAddr>>);
 

@@ -25,10 +25,10 @@ const MIN_VERSION: (u32, u32) = (6, 2);
 /// replicas.
 const MAX_LAG: u64 = 2;
 
-/// Before Sentinel replaces a primary, it must wait for `min-replicas-max-lag` plus this number of seconds. The primary
-/// counts the lag in whole seconds, and checks the lag once a second. Sentinel counts from the last answer of the
-/// primary to a ping. Sentinel sends a ping once a second, so this answer may be a second older than the loss of the
-/// connection.
+/// Before Sentinel replaces a primary, it must wait for `min-replicas-max-lag` plus this number of seconds. The margin
+/// has three parts of one second each. The primary counts the lag in whole seconds. It checks the lag only once a second.
+/// Sentinel measures its waiting time from the last answer of the primary to a ping, and it sends a ping once a second,
+/// so its waiting time may begin a second before the connection is lost.
 const SENTINEL_MARGIN: u64 = 3;
 
 /// The maximum difference of the clocks of Redis and of this machine, in milliseconds. PassTickets of replay-protected
@@ -386,8 +386,8 @@ mod tests {
         let early = |down_after, at_least| Finding::EarlyFailover { down_after, at_least };
         assert_eq!(wrong(|it| it.lag = Some(10)), [Finding::LongLag(10), early(5000, 13_000)]);
         assert_eq!(wrong(|it| it.down_after = Some(4999)), [early(4999, 5000)]);
-        // The arguments are `min-replicas-to-write` and the number of replicas: the connected replicas, or those that a
-        // Sentinel knows, if there are more.
+        // The arguments of `some` are `min-replicas-to-write` and the number of replicas. This is the larger of two
+        // numbers: the connected replicas, and the replicas that a Sentinel knows.
         let some = |needed, replicas| Finding::WritesWithSomeReplicas { needed, replicas };
         assert_eq!(wrong(|it| it.replicas_at_sentinel = Some(2)), [some(1, 2)]);
         let three = Inspection { replicas: 3, ..inspection() };

@@ -72,6 +72,7 @@ impl StreamCredential {
     fn poll_invalid(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         let watched = self.watched.get_or_insert_with(|| self.tunnels.watch(self.token.clone()));
         watched.control().register(cx.waker());
+        // `Tunnels::end_all` sets this if the process no longer learns about revocations.
         if watched.control().must_shut_down() {
             return Poll::Ready("the token cannot be checked any more");
         }

@@ -48,7 +48,8 @@ pub enum CheckLogout {
     },
 }
 
-/// Reads the section. Returns `None` if the section is absent or empty, or after reporting a problem.
+/// Reads the section. Returns `None` if the section is absent or empty, or after reporting that a value is missing or
+/// not valid. An unknown key is reported, too, but does not change the result.
 pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
     if section.fields().is_empty() {
         return None;

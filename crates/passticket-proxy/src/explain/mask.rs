@@ -64,7 +64,7 @@ fn scheme_value(name: &HeaderName, value: &str) -> String {
     }
 }
 
-/// The headers that are shown with their values. None of them contains a secret. Any other header may contain a secret,
+/// The headers whose values are shown, after the tokens in them are replaced. Any other header may contain a secret,
 /// whatever its name is.
 const SHOWN: [&str; 37] = [
     "accept",
@@ -131,7 +131,8 @@ pub(super) fn without_tokens(text: &str) -> String {
 }
 
 pub(super) fn header_texts(headers: &HeaderMap) -> Vec<String> {
-    // These two headers are left out. The server that takes the request in place of the service has set them.
+    // `explain` does not send the request to the service. A server in this process takes the request, and adds these
+    // two headers to its response, so they are left out.
     let of_service = |name: &HeaderName| [header::CONTENT_LENGTH, header::DATE].contains(name);
     let headers = headers.iter().filter(|(name, _)| !of_service(name));
     let texts = headers.map(|(name, value)| {

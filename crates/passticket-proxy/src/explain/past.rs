@@ -215,7 +215,7 @@ fn parse(line: &str, id: &str) -> Option<Map<String, Value>> {
     Some(fields)
 }
 
-/// Parses an event in the Common Event Format. Returns the name of the event as `event`, and the extension: `key=value`
+/// Parses an event in the Common Event Format. Returns the id of the event as `event`, and the extension: `key=value`
 /// pairs, in which a value may contain blanks and [escapes](unescape).
 fn cef(line: &str) -> Option<Map<String, Value>> {
     let mut header = line.get(line.find("CEF:")?..)?;
@@ -226,7 +226,7 @@ fn cef(line: &str) -> Option<Map<String, Value>> {
         header = &header[end + 1..];
     }
     let mut fields = Map::new();
-    // The names of events contain no escapes.
+    // The ids of events contain no escapes.
     fields.insert("event".to_owned(), names[4].into());
     let mut rest = header;
     while let Some(equals) = unescaped(rest, '=') {

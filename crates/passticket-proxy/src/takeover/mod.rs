@@ -16,9 +16,10 @@
 //! again and answers the requests that it has held. The lock of the store file guarantees that only one process writes
 //! it.
 //!
-//! After `Go`, the new process may already serve, even if `Serving` is late or the connection has ended. So the old
-//! process continues only when it has opened the store file: the lock proves that the new process has ended. If
-//! `Serving` arrives first, the takeover has succeeded.
+//! After `Go`, the new process may already serve, even if `Serving` is late or the connection has ended. In these cases,
+//! the old process kills the new process if it can. Then it waits until it can open the store file. It can open the file
+//! only with the lock, so the new process has then ended, and the old process answers requests again. If `Serving`
+//! arrives during this wait, because the new process could not be killed, the takeover has succeeded.
 //!
 //! After `Serving`, the old process answers only the requests that it has already begun. It closes its connections as
 //! at a shutdown. A client may have sent a request before it learns that its connection is being closed. The old
